@@ -1,0 +1,49 @@
+# `make run` and `make test` set up everything they need on a fresh machine.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# Where `make run` writes; every run gets its own folder in it.
+RUNS   ?= $(CURDIR)/runs
+
+# Nothing the platform runs on reports home.
+export FLWR_TELEMETRY_ENABLED=0
+export FLWR_DISABLE_UPDATE_CHECK=1
+export RAY_USAGE_STATS_ENABLED=0
+export MLFLOW_DISABLE_TELEMETRY=true
+
+.PHONY: run test setup lint types layers unit simulation clean
+
+run: setup            ## train a federation, finetune its model, print what came out
+	$(BIN)/endofed quickstart --runs $(RUNS)
+
+test: lint types layers unit simulation   ## every check
+
+setup: $(READY)
+
+# torch comes first and by its exact pin, so that no other package picks a build.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+lint: setup           ## style and docstrings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup          ## mypy, strict where the mathematics is
+	$(BIN)/mypy
+
+layers: setup         ## who may import whom
+	$(BIN)/lint-imports
+
+unit: setup           ## everything that needs no SuperLink
+	$(BIN)/python -m pytest -m 'not simulation'
+
+simulation: setup     ## the tests that really call `flwr run`
+	$(BIN)/python -m pytest -m simulation
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

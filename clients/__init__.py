@@ -1,0 +1,1 @@
+"""The hospital: its frames, its training, its answers."""

@@ -1,0 +1,1 @@
+"""Frames and masks: readers, preprocessing, splits and the simulator."""
