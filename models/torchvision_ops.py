@@ -1,9 +1,9 @@
 """Lets `segment_anything` be imported where torchvision has no compiled operators.
 
 `import segment_anything` imports torchvision, whose Python half registers shape
-functions for `torchvision::nms` and `torchvision::qnms`. Beside a torch build of another kind
-(a CPU torch, a CUDA torchvision) the compiled half does not load and that
-registration fails. Declaring the two operators' schemas first is enough: the
+functions for `torchvision::nms` and `torchvision::qnms`. Beside a torch build of
+another kind (a CPU torch, a CUDA torchvision) the compiled half does not load and
+that registration fails. Declaring the two operators' schemas first is enough: the
 networks here call neither. Where the compiled half loads, nothing is declared.
 """
 

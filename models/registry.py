@@ -1,0 +1,40 @@
+"""The one list of model names."""
+
+from collections.abc import Callable
+
+import torch
+
+from models.classes import CLASS_NAMES
+from models.sam import PromptFreeSam, build_sam_tiny
+
+BUILDERS: dict[str, Callable[..., PromptFreeSam]] = {"sam-tiny": build_sam_tiny}
+
+
+def build_model(name: str, *, image_size: int, seed: int) -> PromptFreeSam:
+    """Build a network whose initial weights depend on nothing but the arguments.
+
+    The weights are drawn on the CPU, so every hospital starts from the same numbers
+    whatever device it trains on, also for the parts that never travel.
+
+    Args:
+        name: One of `BUILDERS`.
+        image_size: Side of the square input in pixels, divisible by 16.
+        seed: Seed of the initial weights, >= 0.
+
+    Returns:
+        The network on the CPU, in training mode.
+
+    Raises:
+        ValueError: If the name is unknown or the size is not divisible by 16.
+    """
+    if name not in BUILDERS:
+        raise ValueError(
+            f"model.name must be one of {', '.join(BUILDERS)}, got '{name}'."
+        )
+    if image_size < 16 or image_size % 16:
+        raise ValueError(
+            f"model.image-size must be a positive multiple of 16, got {image_size}."
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return BUILDERS[name](image_size=image_size, num_classes=len(CLASS_NAMES))
