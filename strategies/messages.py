@@ -1,0 +1,231 @@
+"""What travels between server and hospital: every key, type and packing is here.
+
+A message holds at most: the weights of one model, the weights of teachers, a small
+config and numbers. Nothing else can be packed, so nothing else can leave a hospital.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
+from torch import Tensor
+
+from strategies.accumulation import State
+
+# Message types. `train` alone is what Flower's own strategies send.
+TRAIN = "train"
+OVERSEAS = "train.overseas"
+DISTIL = "train.distil"
+EVALUATE = "evaluate"
+INTRODUCE = "query"
+
+PHASE_NAMES: dict[str, str] = {
+    TRAIN: "local",
+    OVERSEAS: "overseas",
+    DISTIL: "distil",
+    EVALUATE: "evaluate",
+    INTRODUCE: "introduce",
+}
+"""What a person reads for each message type."""
+
+# Record names. The first two are the defaults of Flower's strategies.
+ARRAYS = "arrays"
+CONFIG = "config"
+METRICS = "metrics"
+TEACHER = "teacher:"  # followed by the teacher's name
+
+# Keys of the config.
+SERVER_ROUND = "server-round"  # written by Flower's strategies, too
+OWNER = "owner"  # whose model it is, when not the receiver's own
+SPLIT = "split"  # which frames to evaluate on
+SITE = "site"
+
+# Keys of the metrics.
+NUM_EXAMPLES = "num-examples"  # Flower weighs its averages by this
+LOSS = "loss"
+SCORE = "score:"  # followed by the teacher's name
+WEIGHT = "weight:"  # followed by the teacher's name
+
+# Flower's own codes are small; ours say that the reason is safe to show.
+HOSPITAL_ERROR = 1001
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a hospital is asked to do."""
+
+    round_number: int
+    owner: str  # "" = the receiver's own model or the global one
+    split: str  # "train", "validation" or "test"
+    weights: State | None
+    teachers: dict[str, State]  # by the host's name, sorted
+
+
+def pack_job(
+    *,
+    round_number: int,
+    arrays: ArrayRecord | None = None,
+    owner: str = "",
+    split: str = "train",
+    teachers: Mapping[str, ArrayRecord] | None = None,
+) -> RecordDict:
+    """Pack a job for one hospital; the reverse of `unpack_job`.
+
+    Args:
+        round_number: 0 is the local warm-up.
+        arrays: The weights to start from, if any.
+        owner: Whose model it is, if it is a visitor's.
+        split: Which of the hospital's frames to use.
+        teachers: Weights that came back from overseas, by the host's name.
+
+    Returns:
+        The content of the message.
+    """
+    content = RecordDict()
+    if arrays is not None:
+        content[ARRAYS] = arrays
+    content[CONFIG] = ConfigRecord(
+        {SERVER_ROUND: round_number, OWNER: owner, SPLIT: split}
+    )
+    for name, record in sorted((teachers or {}).items()):
+        content[TEACHER + name] = record
+    return content
+
+
+def unpack_job(message: Message) -> Job:
+    """Read what the server asks for, also when one of Flower's strategies asks.
+
+    Args:
+        message: A request of any of the types above.
+
+    Returns:
+        The job. Weights are not checked here; the receiver knows its model.
+    """
+    content = message.content
+    arrays = content.array_records.get(ARRAYS)
+    return Job(
+        round_number=unpack_round(message),
+        owner=unpack_owner(message),
+        split=str(_config(message).get(SPLIT, "validation")),
+        weights=None if arrays is None else to_state(arrays),
+        teachers={
+            name.removeprefix(TEACHER): to_state(record)
+            for name, record in sorted(content.array_records.items())
+            if name.startswith(TEACHER)
+        },
+    )
+
+
+def unpack_round(message: Message) -> int:
+    """Return the round a request belongs to."""
+    return int(str(_config(message).get(SERVER_ROUND, 0)))
+
+
+def unpack_owner(message: Message) -> str:
+    """Return whose model a request carries, "" for the receiver's own."""
+    return str(_config(message).get(OWNER, ""))
+
+
+def pack_reply(
+    site: str,
+    metrics: Mapping[str, float | int],
+    *,
+    state: State | None = None,
+    owner: str = "",
+    facts: Mapping[str, str | int | float | bool | list[str]] | None = None,
+) -> RecordDict:
+    """Pack a hospital's answer.
+
+    Args:
+        site: The hospital's name.
+        metrics: Numbers, `num-examples` among them where Flower averages.
+        state: Trained weights, if any.
+        owner: Whose model came along.
+        facts: What a hospital says of itself when it is introduced.
+
+    Returns:
+        The content of the reply.
+    """
+    content = RecordDict()
+    if state is not None:
+        content[ARRAYS] = from_state(state)
+    content[METRICS] = MetricRecord(dict(metrics))
+    content[CONFIG] = ConfigRecord({SITE: site, OWNER: owner, **(facts or {})})
+    return content
+
+
+def reply_owner(message: Message) -> str:
+    """Return whose model a reply carries, "" for the site's own."""
+    return str(message.content.config_records[CONFIG].get(OWNER, ""))
+
+
+def reply_metrics(message: Message) -> dict[str, float]:
+    """Return the numbers of a reply."""
+    record = message.content.metric_records.get(METRICS, MetricRecord())
+    return {key: value for key, value in record.items() if not isinstance(value, list)}
+
+
+def error_reply(message: Message, reason: str) -> Message:
+    """Answer a request with a reason that is safe to show anyone.
+
+    Args:
+        message: The request.
+        reason: One sentence without names of patients, paths or pixels.
+
+    Returns:
+        An error message that Flower's strategies count as a failure.
+    """
+    return Message(Error(code=HOSPITAL_ERROR, reason=reason), reply_to=message)
+
+
+def failure_reason(message: Message) -> str:
+    """Say why a reply failed, without what an exception may have leaked.
+
+    Args:
+        message: A reply with an error.
+
+    Returns:
+        The hospital's own words if it spoke, else the kind of failure only: Flower
+        puts the text of any exception into its errors.
+    """
+    error = message.error
+    if error.code == HOSPITAL_ERROR and error.reason:
+        return str(error.reason)
+    return f"the site's app or node failed (Flower error code {error.code})"
+
+
+def from_state(state: Mapping[str, Tensor]) -> ArrayRecord:
+    """Turn named tensors into a record, sorted by name, without pickling."""
+    return ArrayRecord(
+        {
+            name: Array(tensor.detach().cpu().contiguous().numpy())
+            for name, tensor in sorted(state.items())
+        }
+    )
+
+
+def to_state(record: ArrayRecord) -> State:
+    """Turn a record into named tensors, sorted by name, that own their memory.
+
+    Args:
+        record: Arrays by name.
+
+    Returns:
+        CPU tensors.
+    """
+    return {
+        name: tensor.clone()
+        for name, tensor in sorted(record.to_torch_state_dict().items())
+    }
+
+
+def _config(message: Message) -> ConfigRecord:
+    return message.content.config_records.get(CONFIG, ConfigRecord())
