@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.detail import DetailBranch
 from models.torchvision_ops import make_torchvision_importable
 
 make_torchvision_importable()
@@ -53,14 +54,16 @@ class PromptFreeSam(nn.Module):
         prompt_encoder: PromptEncoder,
         mask_decoder: MaskDecoder,
         num_classes: int,
+        detail: DetailBranch | None = None,
     ) -> None:
-        """Join the three parts.
+        """Join the parts.
 
         Args:
             image_encoder: Maps (batch, 3, size, size) to (batch, dim, h, w).
             prompt_encoder: Gives the "no mask" embedding and the position code.
             mask_decoder: Has at least one multi-mask token for each class.
             num_classes: Number of logit maps to produce.
+            detail: Adds features of high resolution; None is the original SAM.
 
         Raises:
             ValueError: If the decoder has fewer multi-mask tokens than classes.
@@ -75,6 +78,7 @@ class PromptFreeSam(nn.Module):
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
+        self.detail = detail
         self.num_classes = num_classes
         self.image_size: int = image_encoder.img_size
         self.register_buffer(
@@ -113,7 +117,7 @@ class PromptFreeSam(nn.Module):
         """
         features = self.encode(images)
         logits = functional.interpolate(
-            self.decode(features),
+            self.decode(features, images),
             size=images.shape[-2:],
             mode="bilinear",
             align_corners=False,
@@ -144,7 +148,7 @@ class PromptFreeSam(nn.Module):
         )
         return embeddings
 
-    def decode(self, features: Tensor) -> Tensor:
+    def decode(self, features: Tensor, images: Tensor) -> Tensor:
         """Turn embeddings into low-resolution class logits, without any prompt.
 
         The original decoder repeats one image for several prompts; this one takes a
@@ -152,9 +156,11 @@ class PromptFreeSam(nn.Module):
 
         Args:
             features: Embeddings (batch, dim, h, w).
+            images: What they were computed from; only the detail branch looks.
 
         Returns:
-            Logits (batch, classes, 4 h, 4 w).
+            Logits (batch, classes, 4 h, 4 w), or with a detail branch
+            (batch, classes, size / 2, size / 2).
         """
         decoder = self.mask_decoder
         batch = features.shape[0]
@@ -167,6 +173,8 @@ class PromptFreeSam(nn.Module):
         )
         pixels = pixels.transpose(1, 2).reshape(features.shape)
         upscaled = decoder.output_upscaling(pixels)  # (batch, dim / 8, 4 h, 4 w)
+        if self.detail is not None:
+            upscaled = self.detail(images, upscaled)  # (..., size / 2, size / 2)
         # Tokens: 0 predicted IoU, 1 the single mask, from 2 on the multi-masks.
         weights = torch.stack(
             [
@@ -262,4 +270,5 @@ def build_sam_tiny(*, image_size: int, num_classes: int) -> PromptFreeSam:
             iou_head_hidden_dim=dim,
         ),
         num_classes=num_classes,
+        detail=DetailBranch(embedding_dim=dim // 8),
     )

@@ -10,6 +10,14 @@ def model() -> PromptFreeSam:
     return build_model("sam-tiny", image_size=64, seed=0).eval()
 
 
+@pytest.fixture(scope="module")
+def plain_model() -> PromptFreeSam:
+    """The original architecture: no detail branch."""
+    model = build_model("sam-tiny", image_size=64, seed=0).eval()
+    model.detail = None
+    return model
+
+
 @pytest.fixture
 def images() -> torch.Tensor:
     return torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -31,11 +39,13 @@ def test_one_logit_map_comes_out_for_each_class(
 
 
 def test_the_batched_decoder_equals_the_original_image_by_image(
-    model: PromptFreeSam, images: torch.Tensor
+    plain_model: PromptFreeSam, images: torch.Tensor
 ) -> None:
+    model = plain_model
     with torch.no_grad():
         features = model.encode(images)
-        ours = model.decode(features)
+        ours = model.decode(features, images)
+        assert ours.shape == (3, 2, 16, 16)
         sparse, dense = model.prompt_encoder(points=None, boxes=None, masks=None)
         for index in range(len(images)):
             # With no prompt the encoder returns an empty batch of tokens.
@@ -56,6 +66,30 @@ def test_an_image_is_segmented_alike_alone_and_in_a_batch(
         torch.testing.assert_close(
             model(images)[1:2], model(images[1:2]), atol=1e-4, rtol=1e-4
         )
+
+
+def test_the_detail_branch_decides_at_half_the_image_size(
+    model: PromptFreeSam, images: torch.Tensor
+) -> None:
+    with torch.no_grad():
+        assert model.decode(model.encode(images), images).shape == (3, 2, 32, 32)
+
+
+def test_the_detail_branch_sees_what_patches_average_away(
+    model: PromptFreeSam, plain_model: PromptFreeSam
+) -> None:
+    # The encoder is made blind, so that only the detail branch can tell them apart.
+    features = torch.zeros(1, 128, 4, 4)
+    empty = torch.full((1, 1, 64, 64), 0.5)
+    wire = empty.clone()
+    wire[..., 31] = 0.0
+    with torch.no_grad():
+        blind = plain_model.decode(features, empty) - plain_model.decode(features, wire)
+        seen = (model.decode(features, empty) - model.decode(features, wire)).abs()
+    assert not bool(blind.any())
+    column = seen.amax((0, 1, 2))  # by column, at half size
+    assert int(column.argmax()) in range(12, 20)
+    assert column.max() > 2 * column[:8].max()
 
 
 def test_every_trainable_parameter_receives_a_gradient_and_no_other() -> None:
