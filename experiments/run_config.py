@@ -1,0 +1,119 @@
+"""Puts a run's settings together: defaults, a TOML file, `key=value`, in this order.
+
+The defaults are those that Flower reads, `[tool.flwr.app.config]` of `pyproject.toml`;
+the result is the flat mapping that `flwr run` takes. Mistakes are found here, before
+anything is started.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from clients.sites import SiteSpec, load_sites
+from strategies.settings import RunSettings, SettingsError, SettingValue
+
+PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+"""What `flwr run` bundles; the checkout that this package was installed from."""
+
+
+def default_run_config() -> dict[str, SettingValue]:
+    """Return every setting with its default, flat."""
+    with (PROJECT_FOLDER / "pyproject.toml").open("rb") as stream:
+        project = tomllib.load(stream)
+    return flatten(project["tool"]["flwr"]["app"]["config"])
+
+
+def resolve_run_config(
+    *,
+    config: Path | None = None,
+    overrides: Iterable[str] = (),
+    sites: Path | None = None,
+    output: Path | None = None,
+) -> dict[str, SettingValue]:
+    """Put the settings of a run together and check them.
+
+    Args:
+        config: A TOML file with some of the settings.
+        overrides: Texts such as `train.steps=8`, with values as TOML writes them.
+        sites: A sites file; kept as an absolute path.
+        output: The run folder; kept as an absolute path.
+
+    Returns:
+        The complete flat settings.
+
+    Raises:
+        SettingsError: If a file is no TOML, an override is no `key=value`, or a
+            setting is unknown or wrong; all wrong settings are named.
+    """
+    resolved = default_run_config()
+    if config is not None:
+        resolved.update(flatten(_read_toml(config)))
+    for override in overrides:
+        resolved.update(flatten(_parse_override(override)))
+    if sites is not None:
+        resolved["sites"] = str(sites.resolve())
+    if output is not None:
+        resolved["output"] = str(output.resolve())
+    RunSettings.from_run_config(resolved)
+    return resolved
+
+
+def sites_of(run_config: Mapping[str, SettingValue]) -> tuple[SiteSpec, ...]:
+    """Return the hospitals that a run's sites file lists.
+
+    Args:
+        run_config: Complete flat settings.
+
+    Returns:
+        The hospitals, sorted by name.
+
+    Raises:
+        DataError: If the sites file is wrong.
+    """
+    return load_sites(str(run_config["sites"]))
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, SettingValue]:
+    """Turn nested tables into dotted keys, as Flower does.
+
+    Args:
+        nested: Tables of tables.
+        prefix: What comes before the keys.
+
+    Returns:
+        One level of `table.key`.
+    """
+    flat: dict[str, SettingValue] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"The config file is not valid TOML: {error}.") from None
+    except OSError as error:
+        raise SettingsError(
+            f"The config file cannot be read ({error.strerror}). "
+            "Give the path of a TOML file."
+        ) from None
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise SettingsError(
+            f"--set wants key=value, such as --set train.steps=8, got '{override}'."
+        )
+    try:
+        return {key.strip(): tomllib.loads(f"value = {value}")["value"]}
+    except tomllib.TOMLDecodeError:
+        # A bare word is a string: nobody wants to quote quotes in a shell.
+        return {key.strip(): value.strip()}
