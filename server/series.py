@@ -1,0 +1,178 @@
+"""Series of numbers over the rounds, taken from the events of `metrics.jsonl`.
+
+Pure functions between `server.journal.read_events` and whatever shows a run. Unknown
+events are passed over, missing numbers are NaN, nothing is filled in.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from server.records import EdgeRecord
+
+Event = Mapping[str, Any]
+Series = tuple[list[int], list[float]]
+"""Rounds, and the number of each; NaN where it is missing."""
+
+EdgeSeries = dict[tuple[str, str], list[float]]
+"""(student, teacher) -> the number of each round; NaN where it is missing."""
+
+
+def round_events(events: Sequence[Event]) -> list[Event]:
+    """Return the events that end a round, in the order of the file."""
+    return [event for event in events if event.get("event") == "round"]
+
+
+def site_names(events: Sequence[Event]) -> list[str]:
+    """Return all sites that were announced or reported, sorted."""
+    names: set[str] = set()
+    for event in events:
+        if event.get("event") in ("start", "round"):
+            names.update(event.get("sites", ()))
+    return sorted(names)
+
+
+def site_series(events: Sequence[Event], site: str, metric: str) -> Series:
+    """Return a metric of a site over the rounds.
+
+    Args:
+        events: From `read_events`.
+        site: Its name.
+        metric: Such as "val/dice".
+
+    Returns:
+        All rounds and the number of each.
+    """
+    rounds = round_events(events)
+    values = [_number(event.get("sites", {}).get(site, {}), metric) for event in rounds]
+    return [event["round"] for event in rounds], values
+
+
+def overall_series(events: Sequence[Event], metric: str) -> Series:
+    """Return a global metric over the rounds, as `site_series` does for a site."""
+    rounds = round_events(events)
+    values = [_number(event.get("global", {}), metric) for event in rounds]
+    return [event["round"] for event in rounds], values
+
+
+def last_value(series: Series) -> tuple[int, float] | None:
+    """Return the last round with a number, and that number; None without any."""
+    known = [
+        (step, value) for step, value in zip(*series, strict=True) if value == value
+    ]
+    return known[-1] if known else None
+
+
+def worst_site(events: Sequence[Event], metric: str = "val/dice") -> str | None:
+    """Return the site with the lowest number in the last round that has one.
+
+    Args:
+        events: From `read_events`.
+        metric: Higher is better.
+
+    Returns:
+        Its name, the first by name among equals; None without any number.
+    """
+    for event in reversed(round_events(events)):
+        sites = event.get("sites", {})
+        known: dict[str, float] = {
+            site: value
+            for site in sorted(sites)
+            if not math.isnan(value := _number(sites[site], metric))
+        }
+        if known:
+            return min(known, key=lambda site: known[site])
+    return None
+
+
+def edges_by_round(events: Sequence[Event]) -> dict[int, list[EdgeRecord]]:
+    """Return the edges of every round that had some.
+
+    Args:
+        events: From `read_events`.
+
+    Returns:
+        Round -> edges, sorted by student and teacher.
+    """
+    return {
+        event["round"]: sorted(
+            (
+                EdgeRecord(
+                    student=edge["student"],
+                    teacher=edge["teacher"],
+                    score=edge.get("score"),
+                    weight=edge.get("weight"),
+                )
+                for edge in event["edges"]
+            ),
+            key=lambda edge: (edge.student, edge.teacher),
+        )
+        for event in round_events(events)
+        if event.get("edges")
+    }
+
+
+def mean_scores(
+    by_round: Mapping[int, Sequence[EdgeRecord]],
+) -> dict[tuple[str, str], float]:
+    """Return the mean score of every edge over the rounds that have it.
+
+    Args:
+        by_round: From `edges_by_round`.
+
+    Returns:
+        (student, teacher) -> mean score; edges without any score are left out.
+    """
+    means = {
+        pair: _mean(values) for pair, values in edge_series(by_round, "score").items()
+    }
+    return {pair: mean for pair, mean in means.items() if not math.isnan(mean)}
+
+
+def edge_series(
+    by_round: Mapping[int, Sequence[EdgeRecord]], name: Literal["score", "weight"]
+) -> EdgeSeries:
+    """Return a number of every edge over the rounds.
+
+    Args:
+        by_round: From `edges_by_round`.
+        name: Which number.
+
+    Returns:
+        (student, teacher) -> its number in every round of `by_round`.
+    """
+    pairs = sorted(
+        {(edge.student, edge.teacher) for edges in by_round.values() for edge in edges}
+    )
+    series: EdgeSeries = {pair: [] for pair in pairs}
+    for edges in by_round.values():
+        found = {(edge.student, edge.teacher): vars(edge) for edge in edges}
+        for pair, values in series.items():
+            values.append(_number(found.get(pair, {}), name))
+    return series
+
+
+def student_series(series: EdgeSeries) -> EdgeSeries:
+    """Return the mean over the teachers of every student.
+
+    Args:
+        series: From `edge_series`.
+
+    Returns:
+        (student, "") -> the mean of the numbers that a round has.
+    """
+    means: EdgeSeries = {}
+    for student in sorted({pair[0] for pair in series}):
+        rows = [values for pair, values in series.items() if pair[0] == student]
+        means[student, ""] = [_mean(column) for column in zip(*rows, strict=True)]
+    return means
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _number(metrics: Mapping[str, float | None], name: str) -> float:
+    value = metrics.get(name)
+    return math.nan if value is None else float(value)
