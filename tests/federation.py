@@ -15,8 +15,10 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from strategies.settings import SettingValue
 
-Fault = Callable[[Message], Message | None]
-"""Gets a request of a faulty node and returns its answer, or None for silence."""
+WORKS = "works"
+Fault = Callable[[Message], Message | str | None]
+"""Gets a request of a faulty node and returns its answer, None for silence, or WORKS
+when the node does its work this time."""
 
 
 class InProcessGrid(Grid):
@@ -74,7 +76,9 @@ class InProcessGrid(Grid):
     def _answer(self, message: Message) -> Message | None:
         node_id = message.metadata.dst_node_id
         if fault := self.faults.get(1000 - node_id):
-            return fault(message)
+            answer = fault(message)
+            if not isinstance(answer, str):
+                return answer
         try:
             return self.app(message, self.contexts[node_id])
         except Exception as error:  # noqa: BLE001 - as Flower does

@@ -1,0 +1,202 @@
+"""Whole federations inside one process: real apps, tiny frames, a few seconds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from flwr.app import Message
+
+from clients.app import app as client_app
+from server.attendance import TooFewSites
+from server.checkpoints import load_foundation
+from server.journal import read_events
+from server.rounds import run_federation
+from strategies import messages
+from strategies.settings import SettingsError, SettingValue
+from tests.federation import WORKS, Fault, InProcessGrid
+
+Config = dict[str, SettingValue]
+
+
+@pytest.fixture
+def tiny(run_config: Config, tmp_path: Path) -> Config:
+    """Two rounds of next to nothing on three small hospitals."""
+    sites = tmp_path / "sites.toml"
+    sites.write_text(
+        "\n".join(
+            f'[[site]]\nname = "{domain}-site"\ndomain = "{domain}"\n'
+            "patients = 4\nframes-per-patient = 1\n"
+            for domain in ("human", "phantom", "simulation")
+        )
+    )
+    return {
+        **run_config,
+        "output": str(tmp_path / "run"),
+        "sites": str(sites),
+        "num-rounds": 2,
+        "model.image-size": 32,
+        "train.steps": 2,
+        "train.batch-size": 2,
+        "train.warmup-steps": 0,
+        "fedefm.warmup-steps": 2,
+        "fedefm.overseas-steps": 1,
+        "fedefm.grid-size": 2,
+        "join-timeout-s": 1.0,
+        "phase-timeout-s": 30.0,
+        "mlflow": False,
+    }
+
+
+def run(config: Config, faults: dict[int, Fault] | None = None) -> Path:
+    return run_federation(InProcessGrid(client_app, config, 3, faults=faults), config)
+
+
+def read(folder: Path, name: str) -> dict[str, Any]:
+    return json.loads((folder / name).read_text())
+
+
+SITES = ["human-site", "phantom-site", "simulation-site"]
+
+
+def test_a_federation_leaves_everything_a_user_needs(tiny: Config) -> None:
+    folder = run(tiny)
+    result = read(folder, "result.json")
+    assert result["status"] == "completed"
+    assert result["sites"] == SITES
+    assert result["missing"] == []
+    assert result["test"].keys() == set(SITES)
+    for scores in [*result["test"].values(), result["global"]]:
+        assert 0 <= scores["test/dice"] <= 1
+    state, card = load_foundation(folder / result["checkpoint"])
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+    assert card["domains"] == ["human", "phantom", "simulation"]
+    for name in ("curves", "edges", "topology"):
+        assert (folder / "figures" / f"{name}.png").stat().st_size > 1000
+
+
+def test_every_round_is_recorded_with_its_edges_on_the_ring(tiny: Config) -> None:
+    events = read_events(run(tiny) / "metrics.jsonl")
+    kinds = [
+        event.get("phase", event["event"])
+        for event in events
+        if event["event"] != "tracking"
+    ]
+    federated = ["overseas", "distil", "evaluate", "round"]
+    assert kinds == [
+        "start",
+        *("local", "evaluate", "round"),
+        *federated,
+        *federated,
+        "evaluate",
+        "end",
+    ]
+    rounds = [event for event in events if event["event"] == "round"]
+    assert [event["round"] for event in rounds] == [0, 1, 2]
+    assert rounds[0]["edges"] == []
+    taught = [(edge["student"], edge["teacher"]) for edge in rounds[1]["edges"]]
+    assert taught == [(SITES[0], SITES[2]), (SITES[1], SITES[0]), (SITES[2], SITES[1])]
+    assert all(-1 <= edge["score"] <= 1 for edge in rounds[2]["edges"])
+    assert rounds[1]["global"]["drift/consensus_distance"] > 0
+    assert rounds[1]["sites"].keys() == set(SITES)
+
+
+def test_training_changes_the_weights(tiny: Config, tmp_path: Path) -> None:
+    state, _ = load_foundation(run(tiny) / "checkpoints" / "foundation.safetensors")
+    shorter = {**tiny, "output": str(tmp_path / "shorter"), "num-rounds": 1}
+    other, _ = load_foundation(run(shorter) / "checkpoints" / "foundation.safetensors")
+    assert any(not torch.equal(state[name], other[name]) for name in state)
+
+
+@pytest.mark.parametrize("strategy", ["fedefm", "fedavg"])
+def test_the_same_seed_gives_the_same_bits(
+    tiny: Config, tmp_path: Path, strategy: str
+) -> None:
+    digests = []
+    for number, seed in enumerate((0, 0, 1)):
+        output = str(tmp_path / str(number))
+        config = {**tiny, "output": output, "strategy": strategy, "seed": seed}
+        digests.append(
+            read(run(config) / "checkpoints", "foundation.json")["weights-digest"]
+        )
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_fedavg_is_flowers_own_mean_weighted_by_frames(tiny: Config) -> None:
+    seen: list[Message] = []
+    config = {**tiny, "strategy": "fedavg", "num-rounds": 1}
+    grid = InProcessGrid(client_app, config, 3)
+    answer = grid._answer
+    grid._answer = lambda message: seen.append(reply := answer(message)) or reply  # type: ignore[method-assign,func-returns-value]
+    folder = run_federation(grid, config)
+    trained = [r for r in seen if messages.METRICS in r.content.metric_records]
+    trained = [r for r in trained if r.content.array_records]
+    states = [messages.to_state(r.content.array_records["arrays"]) for r in trained]
+    counts = [messages.reply_metrics(r)["num-examples"] for r in trained]
+    theta, _ = load_foundation(folder / "checkpoints" / "foundation.safetensors")
+    name = "mask_decoder.mask_tokens.weight"
+    expected = sum(s[name] * n for s, n in zip(states, counts, strict=True))
+    torch.testing.assert_close(theta[name], expected / sum(counts))
+
+
+def failing(message_type: str) -> dict[int, Fault]:
+    """The second hospital answers until it is asked for one kind of work."""
+
+    def fault(message: Message) -> Message | str:
+        if message.metadata.message_type == message_type:
+            return messages.error_reply(message, "The disk is full.")
+        return WORKS
+
+    return {1: fault}
+
+
+def test_one_failing_hospital_stops_the_run_and_is_named(tiny: Config) -> None:
+    words = "2 of at least 3.*round 1, phase overseas.*phantom-site: The disk is full"
+    with pytest.raises(TooFewSites, match=words):
+        run(tiny, failing(messages.OVERSEAS))
+    folder = Path(str(tiny["output"]))
+    result = read(folder, "result.json")
+    assert result["status"] == "failed"
+    assert "phantom-site: The disk is full" in result["reason"]
+    # What was computed before stays: the warm-up and its model.
+    assert result["rounds"] == 1
+    assert (folder / "checkpoints" / "latest.safetensors").exists()
+    assert read_events(folder / "metrics.jsonl")[-1]["status"] == "failed"
+
+
+def test_with_fewer_sites_allowed_the_run_goes_on_without_it(tiny: Config) -> None:
+    folder = run({**tiny, "min-sites": 2}, failing(messages.DISTIL))
+    assert read(folder, "result.json")["status"] == "completed"
+    rounds = [e for e in read_events(folder / "metrics.jsonl") if e["event"] == "round"]
+    assert rounds[1]["failed"] == {"phantom-site": "distil: The disk is full."}
+
+
+def test_a_hospital_without_its_folder_is_one_clear_error(
+    tiny: Config, tmp_path: Path
+) -> None:
+    sites = Path(str(tiny["sites"]))
+    sites.write_text(
+        sites.read_text() + f'[[site]]\nname = "ward"\nfolder = "{tmp_path}/DOE^JANE"\n'
+    )
+    grid = InProcessGrid(client_app, tiny, 4)
+    with pytest.raises(TooFewSites, match="Hospital 'ward': the data folder") as caught:
+        run_federation(grid, tiny)
+    assert "DOE" not in str(caught.value)
+    assert "DOE" not in (Path(str(tiny["output"])) / "result.json").read_text()
+
+
+def test_too_few_nodes_for_the_sites_file_say_how_to_start_more(tiny: Config) -> None:
+    grid = InProcessGrid(client_app, tiny, 2)
+    with pytest.raises(TooFewSites, match="num-supernodes=3"):
+        run_federation(grid, tiny)
+
+
+def test_an_unknown_setting_stops_the_run_before_anything_is_written(
+    tiny: Config,
+) -> None:
+    with pytest.raises(
+        SettingsError, match=r"fedefm\.betta.*did you mean fedefm\.beta"
+    ):
+        run({**tiny, "fedefm.betta": 0.1})
+    assert not Path(str(tiny["output"])).exists()
