@@ -1,7 +1,5 @@
 """The hospital's ClientApp: wiring only."""
 
-import logging
-
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
@@ -20,9 +18,10 @@ from models.weights import check_weights
 from strategies import messages
 from strategies.accumulation import State
 from strategies.randomness import derive_seed
+from strategies.run_log import join_flowers_log
 from strategies.settings import RunSettings
 
-log = logging.getLogger(__name__)
+join_flowers_log()
 
 app = ClientApp()
 

@@ -4,6 +4,7 @@ Sees every exchange before the strategy does, so the numbers of a round are writ
 down by site whatever strategy runs, and even if the run stops in that round.
 """
 
+import logging
 import math
 import time
 from collections.abc import Iterable
@@ -21,6 +22,8 @@ from server.records import EdgeRecord, PhaseRecord, RoundRecord
 from server.tracking import Tracker
 from strategies import messages
 from strategies.accumulation import State, consensus_distance
+
+log = logging.getLogger(__name__)
 
 SCORE_NAMES = ("dice", "cldice", "dice.catheter", "dice.guidewire", "dice-per-image")
 """The scores that are followed over the rounds, out of all that could be."""
@@ -92,6 +95,7 @@ class RoundRecorder:
         self._journal.round(record)
         self._tracker.log_round(record)
         self._begin()
+        log.info("Round %d ends: %s", round_number, describe(record))
         return record
 
     def _begin(self) -> None:
@@ -166,6 +170,14 @@ class RoundRecorder:
                 digest=weights_digest(weights) if weights else "",
             )
         )
+
+
+def describe(record: RoundRecord) -> str:
+    """Say in a line how a round went."""
+    names = ("train/loss", "val/dice", "val/cldice", "emd/score")
+    known = {name: record.overall.get(name) for name in names}
+    parts = [f"{name} {v:.3f}" for name, v in known.items() if v is not None]
+    return ", ".join([*parts, f"{record.seconds:.1f} s"])
 
 
 def read_counts(metrics: dict[str, float]) -> SegmentationCounts:

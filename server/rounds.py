@@ -74,6 +74,11 @@ def run_federation(grid: Grid, run_config: Mapping[str, SettingValue]) -> Path:
     journal.result(result)
     tracker.end(result)
     journal.ended("completed")
+    log.info(
+        "Test frames of all hospitals: Dice %s, clDice %s. Checkpoint: %s",
+        *(_rounded(result.overall.get(f"test/{name}")) for name in ("dice", "cldice")),
+        journal.folder / result.checkpoint,
+    )
     return journal.folder
 
 
@@ -238,6 +243,10 @@ def _give_up(
         tracker.end(result)
     journal.ended("failed", reason)
     log.error("The federation stopped: %s", reason)
+
+
+def _rounded(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
 
 
 def _initial_model(settings: RunSettings) -> State:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from clients.data.devices import REFERENCE_PX, Range
-from clients.data.geometry import Field, pixel_centres
+from clients.data.geometry import Field, Flags, pixel_centres
 
 MAX_GREY = 255
 BLADE_TRANSMISSION = 0.02
@@ -39,7 +39,7 @@ class Exposure:
     gamma: float  # exponent of the display curve
     margins: Range  # unused share of the grey range below and above
     transmission: Field  # (size, size) of the collimator, 0 to 1
-    field_of_view: Field  # (size, size), bool: not behind the collimator
+    field_of_view: Flags  # (size, size), not behind the collimator
 
 
 def draw_exposure(rng: np.random.Generator, detector: Detector, size: int) -> Exposure:
@@ -106,9 +106,10 @@ def _display(signal: Field, exposure: Exposure, detector: Detector) -> Field:
 def _blur(image: Field, deviation_px: float) -> Field:
     if deviation_px <= 0:
         return image
-    return cv2.GaussianBlur(
+    blurred = cv2.GaussianBlur(
         image, (0, 0), deviation_px, borderType=cv2.BORDER_REPLICATE
     )
+    return blurred.astype(np.float64, copy=False)
 
 
 def _collimator(rng: np.random.Generator, shape: str, size: int) -> Field:

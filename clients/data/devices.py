@@ -17,6 +17,7 @@ import numpy as np
 from clients.data.geometry import (
     Curve,
     Field,
+    Flags,
     add_arc,
     arc_length,
     cut_curve,
@@ -50,7 +51,7 @@ class Device(NamedTuple):
     """One device in one frame."""
 
     depth: Field  # (size, size), optical depth
-    mask: Field  # (size, size), bool
+    mask: Flags  # (size, size)
 
 
 @dataclass(frozen=True)

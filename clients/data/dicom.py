@@ -87,7 +87,7 @@ class DicomFile:
             )
         self._decode = self._by_pydicom if by_pydicom else self._by_opencv
 
-    def read_frame(self, index: int) -> NDArray:
+    def read_frame(self, index: int) -> NDArray[np.number]:
         """Decode one frame.
 
         Args:
@@ -111,10 +111,10 @@ class DicomFile:
             and found.get("BitsAllocated") == 8
         )
 
-    def _by_pydicom(self, index: int) -> NDArray:
+    def _by_pydicom(self, index: int) -> NDArray[np.number]:
         return pixel_array(self._dataset, index=index)
 
-    def _by_opencv(self, index: int) -> NDArray:
+    def _by_opencv(self, index: int) -> NDArray[np.number]:
         found = self._dataset
         offsets = None
         if "ExtendedOffsetTable" in found:
@@ -130,7 +130,7 @@ class DicomFile:
             raise DataError("cannot be read as an image")
         return pixels.view(np.int8) if found.PixelRepresentation else pixels
 
-    def _to_grey(self, pixels: NDArray) -> NDArray:
+    def _to_grey(self, pixels: NDArray[np.number]) -> NDArray[np.number]:
         kind = self._dataset.PhotometricInterpretation
         if pixels.ndim == 3 and pixels.shape[2] == 3:  # pydicom has made it RGB
             return cv2.cvtColor(pixels.astype(np.float32), cv2.COLOR_RGB2GRAY)

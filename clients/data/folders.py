@@ -35,8 +35,8 @@ DICOM_SUFFIXES = (".dcm",)
 
 class _Labelled(NamedTuple):
     where: str  # "frame 17 of 58 (sorted order)"
-    pixels: NDArray  # (height, width)
-    mask: NDArray  # (height, width), whole numbers
+    pixels: NDArray[np.number]  # (height, width)
+    mask: NDArray[np.number]  # (height, width), whole numbers
     sequence: str
 
 
@@ -187,8 +187,8 @@ def _collect(
 
 
 def _split_mask(
-    mask: NDArray, shape: tuple[int, ...], classes: Sequence[str]
-) -> list[NDArray]:
+    mask: NDArray[np.number], shape: tuple[int, ...], classes: Sequence[str]
+) -> list[NDArray[np.number]]:
     """Return one layer (height, width) per declared class, nonzero = device."""
     if mask.ndim != 2:
         raise DataError(f"the mask has {mask.shape[2]} channels, needs a single one")
@@ -224,7 +224,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in _files(folder, MASK_SUFFIXES)}
 
 
-def _read_image(path: Path, where: str) -> NDArray:
+def _read_image(path: Path, where: str) -> NDArray[np.number]:
     """Decode a file from memory: `cv2.imread` would print the path of a bad one."""
     try:
         stored = np.frombuffer(path.read_bytes(), np.uint8)
@@ -236,7 +236,7 @@ def _read_image(path: Path, where: str) -> NDArray:
     return pixels
 
 
-def _to_grey(pixels: NDArray, where: str) -> NDArray:
+def _to_grey(pixels: NDArray[np.number], where: str) -> NDArray[np.number]:
     if pixels.ndim == 2:
         return pixels
     how = {3: cv2.COLOR_BGR2GRAY, 4: cv2.COLOR_BGRA2GRAY}.get(pixels.shape[2])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 Field = NDArray[np.float64]  # (size, size)
+Flags = NDArray[np.bool_]  # (size, size)
 Curve = NDArray[np.float64]  # (points, 2), x and y
 
 

@@ -18,7 +18,7 @@ MIN_COVERAGE = 0.5
 """A pixel belongs to a device when the device covers at least this share of it."""
 
 
-def normalise_frame(pixels: NDArray) -> NDArray[np.float32]:
+def normalise_frame(pixels: NDArray[np.number]) -> NDArray[np.float32]:
     """Stretch the grey values of a frame to [0, 1].
 
     The 0.5th percentile becomes 0 and the 99.5th becomes 1; values beyond are clipped,
@@ -48,7 +48,7 @@ def normalise_frame(pixels: NDArray) -> NDArray[np.float32]:
     return np.clip((grey - low) / (high - low), 0, 1).astype(np.float32)
 
 
-def resize_frame(pixels: NDArray, size: int) -> NDArray[np.float32]:
+def resize_frame(pixels: NDArray[np.number], size: int) -> NDArray[np.float32]:
     """Scale a frame to a square of a given size.
 
     A frame that is not square is first padded to one: centred, repeating the value of
@@ -69,7 +69,7 @@ def resize_frame(pixels: NDArray, size: int) -> NDArray[np.float32]:
     return np.clip(resized, grey.min(), grey.max())
 
 
-def resize_mask(mask: NDArray, size: int) -> NDArray[np.uint8]:
+def resize_mask(mask: NDArray[np.number], size: int) -> NDArray[np.uint8]:
     """Scale a mask as `resize_frame` scales its frame, without losing thin wires.
 
     A pixel of the result belongs to the device when the device covers at least half
@@ -110,6 +110,6 @@ def _padding(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     return rows // 2, rows - rows // 2, columns // 2, columns - columns // 2
 
 
-def _scaled(positions: NDArray, size: int, side: int) -> NDArray:
+def _scaled(positions: NDArray[np.number], size: int, side: int) -> NDArray[np.number]:
     """Return the pixel of the small grid that holds a pixel centre of the large one."""
     return (2 * positions + 1) * size // (2 * side)

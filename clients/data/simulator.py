@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import shift
 
 from clients.data.anatomy import (
@@ -202,7 +203,7 @@ def _draw_patient(rng: np.random.Generator, domain: Domain, size: int) -> _Patie
 
 def _take_frame(
     rng: np.random.Generator, patient: _Patient, domain: Domain, frame: int
-) -> tuple[Field, Field]:
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Return the image (size, size) and the masks (classes, size, size)."""
     size = len(patient.background)
     depth = _breathe(patient, frame)

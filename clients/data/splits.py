@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from clients.data.errors import DataError
 from clients.data.frames import FrameSet
@@ -83,5 +84,5 @@ def _part_sizes(count: int, *shares: float) -> list[int]:
     return sizes
 
 
-def _of_sequences(frames: FrameSet, chosen: np.ndarray) -> FrameSet:
+def _of_sequences(frames: FrameSet, chosen: NDArray[np.int64]) -> FrameSet:
     return frames.subset(torch.isin(frames.sequences, torch.from_numpy(chosen)))

@@ -26,7 +26,9 @@ OPEN = Exposure(
 )
 
 
-def take(depth: np.ndarray, detector: Detector, exposure: Exposure = OPEN) -> np.ndarray:
+def take(
+    depth: np.ndarray, detector: Detector, exposure: Exposure = OPEN
+) -> np.ndarray:
     return expose(np.random.default_rng(0), depth, exposure, detector)
 
 

@@ -75,7 +75,7 @@ def test_the_beam_through_the_axis_of_a_wide_cylinder_is_its_diameter() -> None:
 
 def test_a_tube_is_densest_at_the_edge_of_its_lumen() -> None:
     profile = tube(np.arange(0.0, 60.0), 50.0, 0.6)
-    assert profile.argmax() == 30
+    assert profile.argmax() in (30, 31)  # averaged over a pixel
     # Chords: 2 (R - r) over the axis, 2 sqrt(R² - r²) at the inner edge: 0.4 : 0.8.
     assert profile[0] / profile.max() == pytest.approx(0.5, rel=0.03)
     assert profile[52:].max() == 0

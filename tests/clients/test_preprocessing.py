@@ -11,9 +11,7 @@ from clients.data.preprocessing import normalise_frame, resize_frame, resize_mas
 EIGHT_NEIGHBOURS = np.ones((3, 3))
 
 
-def draw_line(
-    size: int, degrees: float, offset: float, width: float
-) -> np.ndarray:
+def draw_line(size: int, degrees: float, offset: float, width: float) -> np.ndarray:
     """Return the pixels whose centre is at most width / 2 from a straight line."""
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     angle = np.deg2rad(degrees)

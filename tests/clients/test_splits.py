@@ -51,7 +51,7 @@ def test_large_shares_still_leave_training_data(make_frames: MakeFrames) -> None
 def test_two_sequences_are_too_few_and_the_error_says_so(
     make_frames: MakeFrames,
 ) -> None:
-    with pytest.raises(DataError, match="at least 3 sequences.*got 2"):
+    with pytest.raises(DataError, match=r"at least 3 sequences.*got 2"):
         split_by_sequence(make_frames([0, 0, 0, 1, 1]), seed=0)
 
 
