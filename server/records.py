@@ -89,6 +89,7 @@ class ResultRecord:
     overall: Metrics = field(default_factory=dict)  # "global" in the file
     checkpoint: str = ""  # relative to the run folder
     reason: str = ""
+    too_few_sites: bool = False  # why it failed, for programs
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `result.json`."""
@@ -101,4 +102,5 @@ class ResultRecord:
             "global": self.overall,
             "checkpoint": self.checkpoint,
             "reason": self.reason,
+            "too_few_sites": self.too_few_sites,
         }

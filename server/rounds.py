@@ -69,7 +69,7 @@ def run_federation(grid: Grid, run_config: Mapping[str, SettingValue]) -> Path:
         theta = _train(federation)
         result = _conclude(federation, theta)
     except Exception as error:
-        _give_up(journal, tracker, settings, error)
+        _give_up(journal, tracker, error)
         raise
     journal.result(result)
     tracker.end(result)
@@ -227,17 +227,18 @@ def _card_of(site: Site) -> SiteCard:
     )
 
 
-def _give_up(
-    journal: Journal,
-    tracker: Tracker | None,
-    settings: RunSettings,
-    error: Exception,
-) -> None:
+def _give_up(journal: Journal, tracker: Tracker | None, error: Exception) -> None:
     """Write down why a run ended early; what was computed stays."""
     known = isinstance(error, TooFewSites)
     reason = str(error) if known else f"The server failed with {type(error).__name__}."
     rounds = [e for e in read_events(journal.events_path) if e["event"] == "round"]
-    result = ResultRecord(status="failed", rounds=len(rounds), sites=(), reason=reason)
+    result = ResultRecord(
+        status="failed",
+        rounds=len(rounds),
+        sites=(),
+        reason=reason,
+        too_few_sites=known,
+    )
     journal.result(result)
     if tracker is not None:
         tracker.end(result)

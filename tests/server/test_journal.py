@@ -221,6 +221,7 @@ def test_the_result_has_the_keys_of_the_contract(tmp_path: Path) -> None:
         "global": {"test/dice": None},
         "checkpoint": "checkpoints/foundation.safetensors",
         "reason": "",
+        "too_few_sites": False,
     }
 
 

@@ -158,6 +158,7 @@ def test_one_failing_hospital_stops_the_run_and_is_named(tiny: Config) -> None:
     folder = Path(str(tiny["output"]))
     result = read(folder, "result.json")
     assert result["status"] == "failed"
+    assert result["too_few_sites"]
     assert "phantom-site: The disk is full" in result["reason"]
     # What was computed before stays: the warm-up and its model.
     assert result["rounds"] == 1
