@@ -33,7 +33,7 @@ def test_four_default_hospitals_with_four_data_types() -> None:
         "virtual": "simulation",
     }
     assert [site.name for site in sites] == sorted(site.name for site in sites)
-    assert all(site.patients == 12 and site.frames_per_patient == 4 for site in sites)
+    assert all(site.patients == 24 and site.frames_per_patient == 3 for site in sites)
 
 
 def test_the_default_file_explains_every_key() -> None:
