@@ -199,7 +199,10 @@ def _descend(
     model.to(device).train()
     parameters = [one for one in model.parameters() if one.requires_grad]
     optimiser = torch.optim.AdamW(
-        parameters, lr=plan.learning_rate, weight_decay=plan.settings.weight_decay
+        parameters,
+        lr=plan.learning_rate,
+        weight_decay=plan.settings.weight_decay,
+        fused=True,  # a third of the time for a network of many small tensors
     )
     report = TrainReport()
     given_up_at = time.monotonic() + plan.deadline_s

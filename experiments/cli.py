@@ -1,6 +1,5 @@
 """The command line: `endofed …`."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich import box
 from rich.console import Console
@@ -24,6 +24,7 @@ from experiments.flower_home import (
     stop_local_superlink,
     write_flower_home,
 )
+from experiments.resources import choose_workers, count_cores, gpu_share
 from experiments.results import federation_table, show_paths
 from experiments.run_config import (
     PROJECT_FOLDER,
@@ -176,7 +177,10 @@ def environment(
             errors.print(f"{stopped} process(es) stopped.")
             return
         run_config = resolve_run_config(sites=sites)
-        write_flower_home(folder, len(sites_of(run_config)), os.cpu_count() or 1)
+        num_sites = len(sites_of(run_config))
+        workers = choose_workers(num_sites, None, int(run_config["threads-per-site"]))
+        gpus = gpu_share(workers, torch.cuda.device_count())
+        write_flower_home(folder, num_sites, workers, gpus)
     sys.stdout.write(shell_exports(folder) + "\n")
 
 
@@ -236,7 +240,7 @@ def finetune_with_progress(
             checkpoint,
             study,
             output,
-            workers=workers or os.cpu_count() or 1,
+            workers=workers or count_cores(),
             device=device,
             on_result=lambda _: progress.advance(task),
         )

@@ -35,12 +35,12 @@ class FinetuneSettings:
     domain: str = "neuro"  # not among the domains of the federation
     shots: tuple[int, ...] = (1, 5, 10)  # labelled frames, ascending
     seeds: tuple[int, ...] = (0, 1, 2)  # choice of frames, random weights, batches
-    steps: int = 60  # optimiser steps
-    batch_size: int = 8  # frames, drawn from the shots with replacement
-    learning_rate: float = 1e-3  # peak of AdamW
+    steps: int = 120  # optimiser steps
+    batch_size: int = 4  # frames, drawn from the shots with replacement
+    learning_rate: float = 2e-3  # peak of AdamW
     weight_decay: float = 0.01
     warmup_steps: int = 5  # linear; a cosine down to zero follows
-    validate_every: int = 10  # steps between two looks at the validation frames
+    validate_every: int = 20  # steps between two looks at the validation frames
     cldice_weight: float = 0.0  # share of soft clDice beside soft Dice, 0 to 1
     train_patients: int = 12  # of the pool that shots are drawn from
     validation_patients: int = 4

@@ -184,7 +184,9 @@ def _train(model: PromptFreeSam, shown: FrameSet, task: FinetuneTask) -> Iterato
     """Train, yielding the number of finished steps from 0 to the last."""
     settings = task.settings
     parameters = [one for one in model.parameters() if one.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(
+        parameters, weight_decay=settings.weight_decay, fused=True
+    )
     criterion = SegmentationLoss(cldice_weight=settings.cldice_weight)
     generator = run_generator(task.seed, shots=task.shots, purpose="batches")
     yield 0

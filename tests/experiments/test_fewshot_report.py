@@ -124,7 +124,7 @@ def test_the_files_hold_every_run_and_what_follows_from_them(tmp_path: Path) -> 
     assert rows[3]["start"] == "foundation"
     content = json.loads((tmp_path / "new" / "fewshot.json").read_text("utf-8"))
     assert len(content["runs"]) == 6
-    assert content["settings"]["learning-rate"] == 1e-3
+    assert content["settings"]["learning-rate"] == 2e-3
     assert content["foundation"]["domains"] == ["human"]
     random, foundation = content["summary"]
     assert random["test-dice"]["mean"] == pytest.approx(0.2)
