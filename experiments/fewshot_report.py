@@ -153,10 +153,12 @@ def fewshot_table(results: Sequence[FinetuneResult]) -> Table:
         caption=_caption(results),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
+        padding=0,  # else it does not fit into 80 columns
     )
     for name in ("shots", "start", "Dice", "clDice", "gain in Dice"):
-        table.add_column(name, justify="left" if name == "start" else "right")
-    table.add_column("missed /\nfalse alarms", justify="right")
+        alignment = "left" if name == "start" else "right"
+        table.add_column(name, justify=alignment, no_wrap=True)
+    table.add_column("missed /\nfalse alarms", justify="right", no_wrap=True)
     gains = {gain.shots: gain for gain in gains_of(results)}
     for shots, gain in gains.items():
         for start in STARTS:

@@ -29,7 +29,7 @@ def federation_table(result: Mapping[str, Any]) -> Table:
     """
     table = Table(
         title="Foundation model on each hospital's test frames",
-        caption="Dice and clDice are pooled over frames and classes, 0 to 1.",
+        caption="Pooled over frames and classes, 0 to 1.",
         box=box.SIMPLE_HEAD,
     )
     table.add_column("Hospital")

@@ -17,6 +17,7 @@ import os
 import re
 import shlex
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -235,13 +236,14 @@ def ui_command(folder: Path) -> str:
         folder: The run folder.
 
     Returns:
-        A command for a POSIX shell, to be run where `mlflow` is installed. MLflow
+        A command for a POSIX shell, with the `mlflow` of this environment. MLflow
         listens on 127.0.0.1 only, reports to nobody and reads the artifacts from the
         addresses in the database.
     """
-    uri = shlex.quote(_database_uri(folder))
+    program = Path(sys.executable).with_name("mlflow")
     return (
-        f"MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri {uri} --workers 1"
+        f"MLFLOW_DISABLE_TELEMETRY=true {shlex.quote(str(program))} ui "
+        f"--backend-store-uri {shlex.quote(_database_uri(folder))} --workers 1"
     )
 
 

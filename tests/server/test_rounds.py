@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from flwr.app import Message
@@ -185,6 +187,26 @@ def test_a_hospital_without_its_folder_is_one_clear_error(
         run_federation(grid, tiny)
     assert "DOE" not in str(caught.value)
     assert "DOE" not in (Path(str(tiny["output"])) / "result.json").read_text()
+
+
+def test_a_mask_of_another_size_is_one_clear_error(
+    tiny: Config, tmp_path: Path
+) -> None:
+    for kind, size in (("images", 40), ("masks", 30)):
+        folder = tmp_path / "ward" / kind
+        folder.mkdir(parents=True)
+        for name in ("DOE_1", "ROE_1", "POE_1"):
+            pixels = np.arange(size * size, dtype=np.uint8).reshape(size, size)
+            cv2.imwrite(str(folder / f"{name}.png"), pixels)
+    sites = Path(str(tiny["sites"]))
+    sites.write_text(
+        sites.read_text()
+        + '[[site]]\nname = "ward"\nfolder = "ward"\nclasses = ["catheter"]\n'
+    )
+    words = r"Hospital 'ward': frame 1 of 3 .*mask is 30x30 px, the image 40x40"
+    with pytest.raises(TooFewSites, match=words) as caught:
+        run_federation(InProcessGrid(client_app, tiny, 4), tiny)
+    assert "DOE" not in str(caught.value)
 
 
 def test_too_few_nodes_for_the_sites_file_say_how_to_start_more(tiny: Config) -> None:
