@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from server.tracking import ui_command
+from server.tracking import RUNS_PAGE, ui_command
 
 TEST_COLUMNS = {
     "Dice": "test/dice",
@@ -69,6 +69,7 @@ def show_paths(console: Console, run_folder: Path, *, finetuned: bool) -> None:
     if (run_folder / "mlflow.db").exists():
         console.print("\nOpen the run in MLflow:")
         console.print(f"  {ui_command(run_folder)}", soft_wrap=True, highlight=False)
+        console.print(f"and in a browser {RUNS_PAGE}", soft_wrap=True, highlight=False)
 
 
 def _cells(scores: Mapping[str, float | None]) -> list[str]:

@@ -6,6 +6,7 @@ two-way mask decoder. Classes use the decoder's multi-mask tokens, one token a c
 as SAMed does (Zhang & Liu, arXiv 2304.13785). Knows nothing of files or hospitals.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -55,6 +56,7 @@ class PromptFreeSam(nn.Module):
         mask_decoder: MaskDecoder,
         num_classes: int,
         detail: DetailBranch | None = None,
+        foreground_prior: float | None = None,
     ) -> None:
         """Join the parts.
 
@@ -64,9 +66,13 @@ class PromptFreeSam(nn.Module):
             mask_decoder: Has at least one multi-mask token for each class.
             num_classes: Number of logit maps to produce.
             detail: Adds features of high resolution; None is the original SAM.
+            foreground_prior: Share of foreground to expect before training, 0 to 1
+                exclusive; adds a trainable bias a class, log(p / (1 - p)) at first
+                (Lin et al., "Focal Loss", ICCV 2017, sec. 4.1). None is the original.
 
         Raises:
-            ValueError: If the decoder has fewer multi-mask tokens than classes.
+            ValueError: If the decoder has fewer multi-mask tokens than classes, or
+                the prior is out of range.
         """
         super().__init__()
         if mask_decoder.num_mask_tokens - 1 < num_classes:
@@ -81,6 +87,7 @@ class PromptFreeSam(nn.Module):
         self.detail = detail
         self.num_classes = num_classes
         self.image_size: int = image_encoder.img_size
+        self.logit_bias = _bias_from(foreground_prior, num_classes)
         self.register_buffer(
             "pixel_mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False
         )
@@ -183,7 +190,8 @@ class PromptFreeSam(nn.Module):
             ],
             dim=1,
         )  # (batch, classes, dim / 8)
-        return torch.einsum("bcd,bdhw->bchw", weights, upscaled)
+        logits = torch.einsum("bcd,bdhw->bchw", weights, upscaled)
+        return logits if self.logit_bias is None else logits + self.logit_bias
 
     def trainable_state(self) -> dict[str, Tensor]:
         """Return the tensors that training changes, detached, by name.
@@ -271,4 +279,14 @@ def build_sam_tiny(*, image_size: int, num_classes: int) -> PromptFreeSam:
         ),
         num_classes=num_classes,
         detail=DetailBranch(embedding_dim=dim // 8),
+        foreground_prior=0.02,  # wires cover one to two pixels in a hundred
     )
+
+
+def _bias_from(prior: float | None, num_classes: int) -> nn.Parameter | None:
+    if prior is None:
+        return None
+    if not 0 < prior < 1:
+        raise ValueError(f"foreground_prior must be between 0 and 1, got {prior}.")
+    bias = math.log(prior / (1 - prior))
+    return nn.Parameter(torch.full((num_classes, 1, 1), bias))

@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 DATABASE_FILE = "mlflow.db"
 ARTIFACTS_FOLDER = "mlartifacts"
 EXPERIMENT = "endofed"
+# MLflow's front page is made for language models; this one lists the training runs.
+RUNS_PAGE = (
+    "http://127.0.0.1:5000/#/experiments/1/runs"
+    "?workflowType=machine_learning&compareRunsMode=CHART"
+)
+"""Where a browser finds the runs' curves after `ui_command`, at MLflow's usual port."""
 PARENT_TAG = "mlflow.parentRunId"
 
 _logger = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ def plain_model() -> PromptFreeSam:
     """The original architecture: no detail branch."""
     model = build_model("sam-tiny", image_size=64, seed=0).eval()
     model.detail = None
+    model.logit_bias = None
     return model
 
 
@@ -90,6 +91,30 @@ def test_the_detail_branch_sees_what_patches_average_away(
     column = seen.amax((0, 1, 2))  # by column, at half size
     assert int(column.argmax()) in range(12, 20)
     assert column.max() > 2 * column[:8].max()
+
+
+def test_before_training_little_is_taken_for_a_device() -> None:
+    model = build_model("sam-tiny", image_size=64, seed=0)
+    assert model.logit_bias is not None
+    assert model.logit_bias.flatten().sigmoid().tolist() == pytest.approx([0.02, 0.02])
+    assert "logit_bias" in model.trainable_state()
+    with torch.no_grad():
+        probabilities = model(torch.rand(2, 1, 64, 64)).sigmoid()
+    assert probabilities.mean() < 0.1
+
+
+@pytest.mark.parametrize("prior", [0.0, 1.0, -1.0])
+def test_a_prior_that_is_no_share_is_refused(
+    model: PromptFreeSam, prior: float
+) -> None:
+    with pytest.raises(ValueError, match="foreground_prior must be between 0 and 1"):
+        PromptFreeSam(
+            image_encoder=model.image_encoder,
+            prompt_encoder=model.prompt_encoder,
+            mask_decoder=model.mask_decoder,
+            num_classes=2,
+            foreground_prior=prior,
+        )
 
 
 def test_every_trainable_parameter_receives_a_gradient_and_no_other() -> None:
