@@ -16,7 +16,7 @@ from clients.data.augmentation import augment
 from clients.data.frames import FrameSet
 from models.losses import SegmentationLoss
 from models.metrics import SegmentationCounts, count_segmentation
-from models.sam import PromptFreeSam
+from models.sam import PromptFreeSam, SegmentationOutput
 from strategies.distillation import (
     distillation_loss,
     edge_weight,
@@ -126,16 +126,9 @@ def train_with_teachers(
     def loss_of(batch: Batch, report: TrainReport) -> Tensor:
         student = model.forward_with_features(batch.images)
         label_loss = criterion(student.logits, batch.masks, batch.annotated)
-        with torch.no_grad():
-            seen = {
-                name: teacher.forward_with_features(batch.images)
-                for name, teacher in sorted(teachers.items())
-            }
-        scores = score_teachers(
-            student.features,
-            {name: output.features for name, output in seen.items()},
-            settings,
-        )
+        seen = _ask(teachers, batch.images)
+        features = {name: output.features for name, output in seen.items()}
+        scores = score_teachers(student.features, features, settings)
         weights = {
             name: edge_weight(score, settings, generator=weight_generator)
             for name, score in scores.items()
@@ -186,6 +179,17 @@ def evaluate(
         # A logit above 0 is a probability above 0.5.
         counts += count_segmentation((logits > 0).cpu(), part.masks, part.annotated)
     return total / len(frames), counts
+
+
+@torch.no_grad()
+def _ask(
+    teachers: Mapping[str, PromptFreeSam], images: Tensor
+) -> dict[str, SegmentationOutput]:
+    """Let every teacher look at the student's frames."""
+    return {
+        name: teacher.forward_with_features(images)
+        for name, teacher in sorted(teachers.items())
+    }
 
 
 def _descend(

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from server.tracking import RUNS_PAGE, ui_command
+from server.mlflow_page import RUNS_PAGE, ui_command
 
 TEST_COLUMNS = {
     "Dice": "test/dice",

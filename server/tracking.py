@@ -15,29 +15,21 @@ import logging
 import math
 import os
 import re
-import shlex
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from server.journal import Journal, public_settings
+from server.mlflow_page import DATABASE_FILE, database_uri
 from server.records import Metrics, ResultRecord, RoundRecord, SettingValue
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-DATABASE_FILE = "mlflow.db"
 ARTIFACTS_FOLDER = "mlartifacts"
 EXPERIMENT = "endofed"
-# MLflow's front page is made for language models; this one lists the training runs.
-RUNS_PAGE = (
-    "http://127.0.0.1:5000/#/experiments/1/runs"
-    "?workflowType=machine_learning&compareRunsMode=CHART"
-)
-"""Where a browser finds the runs' curves after `ui_command`, at MLflow's usual port."""
 PARENT_TAG = "mlflow.parentRunId"
 
 _logger = logging.getLogger(__name__)
@@ -235,24 +227,6 @@ def open_tracker(
     return MlflowTracker(journal, settings, sites) if enabled else NoTracker()
 
 
-def ui_command(folder: Path) -> str:
-    """Return the shell command that shows a run in the browser, offline.
-
-    Args:
-        folder: The run folder.
-
-    Returns:
-        A command for a POSIX shell, with the `mlflow` of this environment. MLflow
-        listens on 127.0.0.1 only, reports to nobody and reads the artifacts from the
-        addresses in the database.
-    """
-    program = Path(sys.executable).with_name("mlflow")
-    return (
-        f"MLFLOW_DISABLE_TELEMETRY=true {shlex.quote(str(program))} ui "
-        f"--backend-store-uri {shlex.quote(_database_uri(folder))} --workers 1"
-    )
-
-
 def _open_database(folder: Path) -> "tuple[MlflowClient, str]":
     """Make the database and return its client and the experiment's id."""
     _check_database(folder)
@@ -265,7 +239,7 @@ def _open_database(folder: Path) -> "tuple[MlflowClient, str]":
 
     for name in ("mlflow", "alembic"):  # their errors carry paths and values
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    uri = _database_uri(folder)
+    uri = database_uri(folder)
     artifacts = (folder / ARTIFACTS_FOLDER).as_uri()
     # Made once by hand: the client would note the working directory as the artifact
     # folder of MLflow's unused default experiment.
@@ -291,10 +265,6 @@ def _check_database(folder: Path) -> None:
     ) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.rollback()
-
-
-def _database_uri(folder: Path) -> str:
-    return f"sqlite:///{folder / DATABASE_FILE}"
 
 
 def _key(name: str) -> str:

@@ -22,8 +22,9 @@ from typing import Any
 import pytest
 
 from server.journal import Journal, read_events
+from server.mlflow_page import ui_command
 from server.records import EdgeRecord, ResultRecord, RoundRecord
-from server.tracking import MlflowTracker, NoTracker, open_tracker, ui_command
+from server.tracking import MlflowTracker, NoTracker, open_tracker
 
 SITES = ("b", "a", "c")
 MARKER = "marker-of-a-person"
