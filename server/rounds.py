@@ -39,6 +39,7 @@ class Federation:
     recorder: RoundRecorder
     grid: AttendedGrid
     sites: tuple[Site, ...]
+    initial: State  # theta(0), from the seed alone
 
 
 def run_federation(grid: Grid, run_config: Mapping[str, SettingValue]) -> Path:
@@ -123,17 +124,25 @@ def _assemble(
     tracker: Tracker,
     sites: list[Site],
 ) -> Federation:
+    initial = _initial_model(settings)
     recorder = RoundRecorder(journal, tracker, AuditLog(journal.folder / AUDIT_FILE))
     attended = AttendedGrid(
         grid,
         sites,
         min_sites=settings.min_sites or len(sites),
         timeout_s=settings.phase_timeout_s,
-        expected=_initial_model(settings),
+        expected=initial,
         observe=recorder.observe,
     )
     return Federation(
-        settings, run_config, journal, tracker, recorder, attended, tuple(sites)
+        settings,
+        run_config,
+        journal,
+        tracker,
+        recorder,
+        attended,
+        tuple(sites),
+        initial,
     )
 
 
@@ -147,7 +156,7 @@ def _train(federation: Federation) -> ArrayRecord:
 
     result = strategy.start(
         grid=federation.grid,
-        initial_arrays=messages.from_state(_initial_model(settings)),
+        initial_arrays=messages.from_state(federation.initial),
         num_rounds=settings.num_rounds,
         timeout=settings.phase_timeout_s,
         evaluate_fn=end_of_round,
