@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clients.data.dicom import DicomFile
 from clients.data.errors import DataError
 from clients.data.frames import FrameSet
 from clients.data.preprocessing import normalise_frame, resize_frame, resize_mask
+from clients.images.dicom import DicomFile
 from models.classes import CLASS_NAMES
 
 LAYOUTS = ("auto", "pairs", "dicom")

@@ -19,7 +19,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import shift
 
-from clients.data.anatomy import (
+from clients.data.errors import DataError
+from clients.data.frames import FrameSet
+from clients.data.preprocessing import normalise_frame
+from clients.fluoroscopy.anatomy import (
     Anatomy,
     build_animal,
     build_human,
@@ -27,12 +30,9 @@ from clients.data.anatomy import (
     build_phantom,
     build_simulation,
 )
-from clients.data.detector import Detector, Exposure, draw_exposure, expose
-from clients.data.devices import DeviceRanges, Devices, draw_devices
-from clients.data.errors import DataError
-from clients.data.frames import FrameSet
-from clients.data.geometry import Field
-from clients.data.preprocessing import normalise_frame
+from clients.fluoroscopy.detector import Detector, Exposure, draw_exposure, expose
+from clients.fluoroscopy.devices import DeviceRanges, Devices, draw_devices
+from clients.fluoroscopy.geometry import Field
 from models.classes import CLASS_NAMES
 
 MIN_IMAGE_SIZE = 32

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clients.data.geometry import (
+from clients.fluoroscopy.geometry import (
     Curve,
     Field,
     Flags,

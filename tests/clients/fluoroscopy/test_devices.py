@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, label
 
-from clients.data.devices import DeviceRanges, Devices, draw_devices
-from clients.data.geometry import arc_length
+from clients.fluoroscopy.devices import DeviceRanges, Devices, draw_devices
+from clients.fluoroscopy.geometry import arc_length
 
 SIZE = 128
 

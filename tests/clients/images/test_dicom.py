@@ -15,8 +15,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from clients.data.dicom import PIXEL_ELEMENTS, DicomFile
 from clients.data.errors import DataError
+from clients.images.dicom import PIXEL_ELEMENTS, DicomFile
 
 MakeDicom = Callable[..., FileDataset]
 

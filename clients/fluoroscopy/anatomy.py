@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from clients.data.geometry import (
+from clients.fluoroscopy.geometry import (
     Curve,
     Field,
     cylinder,

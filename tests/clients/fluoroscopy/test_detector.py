@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clients.data.detector import Detector, Exposure, draw_exposure, expose
+from clients.fluoroscopy.detector import Detector, Exposure, draw_exposure, expose
 
 SIZE = 64
 IDEAL = Detector(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clients.data.geometry import (
+from clients.fluoroscopy.geometry import (
     add_arc,
     arc_length,
     cut_curve,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from clients.data.devices import REFERENCE_PX, Range
-from clients.data.geometry import Field, Flags, pixel_centres
+from clients.fluoroscopy.devices import REFERENCE_PX, Range
+from clients.fluoroscopy.geometry import Field, Flags, pixel_centres
 
 MAX_GREY = 255
 BLADE_TRANSMISSION = 0.02

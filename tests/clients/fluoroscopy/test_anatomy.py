@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clients.data.anatomy import (
+from clients.fluoroscopy.anatomy import (
     Anatomy,
     build_animal,
     build_human,

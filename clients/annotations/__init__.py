@@ -1,0 +1,1 @@
+"""What people draw on frames, in the formats they draw it with."""

@@ -1,0 +1,1 @@
+"""The physics behind simulated frames: anatomy, devices, motion, beam, detector."""

@@ -1,0 +1,1 @@
+"""Grey frames out of the files of an archive."""
