@@ -26,8 +26,8 @@ from experiments.fewshot import (
 )
 from models.losses import SegmentationLoss
 from models.metrics import count_segmentation
+from models.network import SegmentationNetwork
 from models.registry import build_model
-from models.sam import PromptFreeSam
 from models.weights import check_weights
 from server.checkpoints import load_foundation
 
@@ -108,7 +108,7 @@ def finetune_once(task: FinetuneTask) -> FinetuneOutcome:
 
 
 @torch.no_grad()
-def predict_masks(model: PromptFreeSam, images: Tensor) -> Tensor:
+def predict_masks(model: SegmentationNetwork, images: Tensor) -> Tensor:
     """Segment frames in evaluation mode.
 
     Args:
@@ -119,7 +119,7 @@ def predict_masks(model: PromptFreeSam, images: Tensor) -> Tensor:
         bool (frames, classes, size, size) on the CPU, True above probability 0.5.
     """
     model.eval()
-    device = model.pixel_mean.device
+    device = next(model.parameters()).device
     parts = [
         (model(part.to(device)) > 0).cpu()  # a logit of 0 is a probability of 0.5
         for part in images.split(PREDICTION_BATCH)
@@ -144,7 +144,7 @@ def learning_rate_at(step: int, settings: FinetuneSettings) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _starting_model(task: FinetuneTask) -> PromptFreeSam:
+def _starting_model(task: FinetuneTask) -> SegmentationNetwork:
     state, card = load_foundation(task.checkpoint)
     is_foundation = task.start == "foundation"
     # The parts that do not travel must be those of the federation, too.
@@ -160,7 +160,10 @@ def _starting_model(task: FinetuneTask) -> PromptFreeSam:
 
 
 def _train_and_choose(
-    model: PromptFreeSam, shown: FrameSet, validation: FrameSet, task: FinetuneTask
+    model: SegmentationNetwork,
+    shown: FrameSet,
+    validation: FrameSet,
+    task: FinetuneTask,
 ) -> tuple[_Choice, float]:
     """Return the best weights and the validation Dice before the first step."""
     settings = task.settings
@@ -180,7 +183,9 @@ def _train_and_choose(
     return best, dice_at_start
 
 
-def _train(model: PromptFreeSam, shown: FrameSet, task: FinetuneTask) -> Iterator[int]:
+def _train(
+    model: SegmentationNetwork, shown: FrameSet, task: FinetuneTask
+) -> Iterator[int]:
     """Train, yielding the number of finished steps from 0 to the last."""
     settings = task.settings
     parameters = [one for one in model.parameters() if one.requires_grad]

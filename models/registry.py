@@ -5,12 +5,18 @@ from collections.abc import Callable
 import torch
 
 from models.classes import CLASS_NAMES
-from models.sam import PromptFreeSam, build_sam_tiny
+from models.fga_net import build_fga_net, build_fga_net_small
+from models.network import SegmentationNetwork
+from models.sam import build_sam_tiny
 
-BUILDERS: dict[str, Callable[..., PromptFreeSam]] = {"sam-tiny": build_sam_tiny}
+BUILDERS: dict[str, Callable[..., SegmentationNetwork]] = {
+    "sam-tiny": build_sam_tiny,
+    "fga-net-small": build_fga_net_small,
+    "fga-net": build_fga_net,
+}
 
 
-def build_model(name: str, *, image_size: int, seed: int) -> PromptFreeSam:
+def build_model(name: str, *, image_size: int, seed: int) -> SegmentationNetwork:
     """Build a network whose initial weights depend on nothing but the arguments.
 
     The weights are drawn on the CPU, so every hospital starts from the same numbers
@@ -25,7 +31,8 @@ def build_model(name: str, *, image_size: int, seed: int) -> PromptFreeSam:
         The network on the CPU, in training mode.
 
     Raises:
-        ValueError: If the name is unknown or the size is not divisible by 16.
+        ValueError: If the name is unknown or the size is not what the network takes
+            (divisible by 16; by 32 and at least 64 for FGA-Net).
     """
     if name not in BUILDERS:
         raise ValueError(

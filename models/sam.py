@@ -8,13 +8,13 @@ as SAMed does (Zhang & Liu, arXiv 2304.13785). Knows nothing of files or hospita
 
 import math
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.detail import DetailBranch
+from models.network import SegmentationNetwork, SegmentationOutput
 from models.torchvision_ops import make_torchvision_importable
 
 make_torchvision_importable()
@@ -31,14 +31,7 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 
-class SegmentationOutput(NamedTuple):
-    """What one pass through the network yields."""
-
-    logits: Tensor  # (batch, classes, height, width), one sigmoid a class
-    features: Tensor  # (batch, dim, height / patch, width / patch), encoder output
-
-
-class PromptFreeSam(nn.Module):
+class PromptFreeSam(SegmentationNetwork):
     """SAM with empty prompts: an image in, one logit map per class out.
 
     Only what the prompt-free pass uses is trainable; the heads for points, boxes,
@@ -96,20 +89,6 @@ class PromptFreeSam(nn.Module):
         )
         self._freeze_unused_parts()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Segment images.
-
-        Args:
-            images: (batch, 1, size, size), float, values 0 to 1.
-
-        Returns:
-            Logits (batch, classes, size, size).
-
-        Raises:
-            ValueError: If the images are not of that shape.
-        """
-        return self.forward_with_features(images).logits
-
     def forward_with_features(self, images: Tensor) -> SegmentationOutput:
         """Segment images and keep the encoder's features of the same pass.
 
@@ -143,12 +122,7 @@ class PromptFreeSam(nn.Module):
         Raises:
             ValueError: If the images are not of that shape.
         """
-        wanted = (1, self.image_size, self.image_size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
-            raise ValueError(
-                f"Images must be (batch, 1, {self.image_size}, {self.image_size}), got "
-                f"{tuple(images.shape)}. Resize them or build the model for their size."
-            )
+        self.check_images(images)
         colour = images.expand(-1, 3, -1, -1) * 255.0
         embeddings: Tensor = self.image_encoder(
             (colour - self.pixel_mean) / self.pixel_std
@@ -192,38 +166,6 @@ class PromptFreeSam(nn.Module):
         )  # (batch, classes, dim / 8)
         logits = torch.einsum("bcd,bdhw->bchw", weights, upscaled)
         return logits if self.logit_bias is None else logits + self.logit_bias
-
-    def trainable_state(self) -> dict[str, Tensor]:
-        """Return the tensors that training changes, detached, by name.
-
-        Returns:
-            Names and tensors, sorted by name, sharing memory with the model.
-        """
-        return {
-            name: parameter.detach()
-            for name, parameter in sorted(self.named_parameters())
-            if parameter.requires_grad
-        }
-
-    def load_trainable_state(self, state: dict[str, Tensor]) -> None:
-        """Copy received tensors into the model.
-
-        Args:
-            state: Exactly the names and shapes of `trainable_state`.
-
-        Raises:
-            KeyError: If a name is missing or unknown.
-        """
-        own = self.trainable_state()
-        if own.keys() != state.keys():
-            different = sorted(own.keys() ^ state.keys())
-            raise KeyError(
-                f"Received weights differ from the model in {len(different)} names, "
-                f"first '{different[0]}'. Were they made by another model-name?"
-            )
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(state[name])
 
     def _freeze_unused_parts(self) -> None:
         self.prompt_encoder.requires_grad_(False)

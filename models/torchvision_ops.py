@@ -37,6 +37,8 @@ def compiled_operators_load() -> bool:
             "segment_anything needs torchvision; install it with "
             "`pip install --constraint constraints.txt torchvision`."
         )
+    if _declared:  # by us, so the operators themselves are missing
+        return False
     if not _is_registered():
         for suffix in importlib.machinery.EXTENSION_SUFFIXES:
             compiled = Path(spec.origin).parent / f"_C{suffix}"

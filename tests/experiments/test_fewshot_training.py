@@ -16,7 +16,7 @@ from experiments.fewshot_training import (
     predict_masks,
 )
 from models.registry import build_model
-from models.sam import PromptFreeSam
+from models.network import SegmentationNetwork
 from models.weights import weights_digest
 from server.checkpoints import FoundationCard, save_foundation
 
@@ -50,7 +50,7 @@ class ScriptedPredictions:
         self.good_calls = good_calls  # the others predict nothing at all
         self.asked: list[tuple[str, str]] = []
 
-    def __call__(self, model: PromptFreeSam, images: Tensor) -> Tensor:
+    def __call__(self, model: SegmentationNetwork, images: Tensor) -> Tensor:
         is_test = torch.equal(images, self.split.test.images)
         part = self.split.test if is_test else self.split.validation
         is_good = len(self.asked) in self.good_calls
