@@ -1,16 +1,17 @@
 """The one list of model names."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from models.classes import CLASS_NAMES
 from models.fga_net import build_fga_net, build_fga_net_small
 from models.network import SegmentationNetwork
-from models.sam import build_sam_tiny
+from models.sam_sizes import SIZES, build_sam
 
 BUILDERS: dict[str, Callable[..., SegmentationNetwork]] = {
-    "sam-tiny": build_sam_tiny,
+    **{name: partial(build_sam, name) for name in SIZES},
     "fga-net-small": build_fga_net_small,
     "fga-net": build_fga_net,
 }

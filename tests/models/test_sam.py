@@ -2,16 +2,16 @@ import pytest
 import torch
 
 from models.registry import build_model
-from models.sam import PromptFreeSam
+from models.sam import Sam
 
 
 @pytest.fixture(scope="module")
-def model() -> PromptFreeSam:
+def model() -> Sam:
     return build_model("sam-tiny", image_size=64, seed=0).eval()
 
 
 @pytest.fixture(scope="module")
-def plain_model() -> PromptFreeSam:
+def plain_model() -> Sam:
     """The original architecture: no detail branch."""
     model = build_model("sam-tiny", image_size=64, seed=0).eval()
     model.detail = None
@@ -31,7 +31,7 @@ def test_the_tiny_sam_has_about_three_million_parameters() -> None:
 
 
 def test_one_logit_map_comes_out_for_each_class(
-    model: PromptFreeSam, images: torch.Tensor
+    model: Sam, images: torch.Tensor
 ) -> None:
     output = model.forward_with_features(images)
     assert output.logits.shape == (3, 2, 64, 64)
@@ -40,7 +40,7 @@ def test_one_logit_map_comes_out_for_each_class(
 
 
 def test_the_batched_decoder_equals_the_original_image_by_image(
-    plain_model: PromptFreeSam, images: torch.Tensor
+    plain_model: Sam, images: torch.Tensor
 ) -> None:
     model = plain_model
     with torch.no_grad():
@@ -61,7 +61,7 @@ def test_the_batched_decoder_equals_the_original_image_by_image(
 
 
 def test_an_image_is_segmented_alike_alone_and_in_a_batch(
-    model: PromptFreeSam, images: torch.Tensor
+    model: Sam, images: torch.Tensor
 ) -> None:
     with torch.no_grad():
         torch.testing.assert_close(
@@ -70,14 +70,14 @@ def test_an_image_is_segmented_alike_alone_and_in_a_batch(
 
 
 def test_the_detail_branch_decides_at_half_the_image_size(
-    model: PromptFreeSam, images: torch.Tensor
+    model: Sam, images: torch.Tensor
 ) -> None:
     with torch.no_grad():
         assert model.decode(model.encode(images), images).shape == (3, 2, 32, 32)
 
 
 def test_the_detail_branch_sees_what_patches_average_away(
-    model: PromptFreeSam, plain_model: PromptFreeSam
+    model: Sam, plain_model: Sam
 ) -> None:
     # The encoder is made blind, so that only the detail branch can tell them apart.
     features = torch.zeros(1, 128, 4, 4)
@@ -104,11 +104,9 @@ def test_before_training_little_is_taken_for_a_device() -> None:
 
 
 @pytest.mark.parametrize("prior", [0.0, 1.0, -1.0])
-def test_a_prior_that_is_no_share_is_refused(
-    model: PromptFreeSam, prior: float
-) -> None:
+def test_a_prior_that_is_no_share_is_refused(model: Sam, prior: float) -> None:
     with pytest.raises(ValueError, match="foreground_prior must be between 0 and 1"):
-        PromptFreeSam(
+        Sam(
             image_encoder=model.image_encoder,
             prompt_encoder=model.prompt_encoder,
             mask_decoder=model.mask_decoder,
@@ -124,9 +122,9 @@ def test_every_trainable_parameter_receives_a_gradient_and_no_other() -> None:
         assert (parameter.grad is not None) == parameter.requires_grad, name
 
 
-def test_grey_pixels_get_the_normalisation_of_sam(model: PromptFreeSam) -> None:
+def test_grey_pixels_get_the_normalisation_of_sam(model: Sam) -> None:
     seen: list[torch.Tensor] = []
-    hook = model.image_encoder.register_forward_pre_hook(
+    hook = model.image_encoder.patch_embed.register_forward_pre_hook(
         lambda _, inputs: seen.append(inputs[0])
     )
     with torch.no_grad():
@@ -166,7 +164,7 @@ def test_weights_of_another_network_are_refused() -> None:
         model.load_trainable_state(state)
 
 
-def test_images_of_another_size_are_refused(model: PromptFreeSam) -> None:
+def test_images_of_another_size_are_refused(model: Sam) -> None:
     with pytest.raises(ValueError, match=r"\(batch, 1, 64, 64\), got \(1, 1, 32, 32\)"):
         model(torch.zeros(1, 1, 32, 32))
 

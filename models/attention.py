@@ -1,0 +1,108 @@
+"""SAM's attention with relative positions, without ever forming the attention matrix.
+
+`segment_anything` adds a decomposed relative position to the logits [Li et al.,
+"MViTv2", CVPR 2022, eq. 4]: logit(q, k) = s q·k + q·R_h[row] + q·R_w[column]. The two
+extra terms are scalar products too, of the query's position scores with one-hot codes
+of the key's row and column. Appended to query and key, they let the plain fused
+attention of PyTorch do the whole sum; memory grows with the number of tokens and not
+with its square.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.torchvision_ops import make_torchvision_importable
+
+make_torchvision_importable()
+
+from segment_anything.modeling.image_encoder import (  # noqa: E402 - as above
+    Attention,
+    ImageEncoderViT,
+    get_rel_pos,
+)
+
+
+class FusedAttention(nn.Module):
+    """A drop-in for `Attention` of an image encoder; parameters and keys are shared."""
+
+    def __init__(self, original: Attention) -> None:
+        """Take over the parts of an attention layer.
+
+        Args:
+            original: Built by `segment_anything`, with or without relative positions.
+        """
+        super().__init__()
+        self.num_heads: int = original.num_heads
+        self.scale: float = original.scale
+        self.qkv = original.qkv
+        self.proj = original.proj
+        self.use_rel_pos: bool = original.use_rel_pos
+        if self.use_rel_pos:
+            self.rel_pos_h = original.rel_pos_h
+            self.rel_pos_w = original.rel_pos_w
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Attend over all tokens of an image or window.
+
+        Args:
+            tokens: (batch, height, width, dim).
+
+        Returns:
+            (batch, height, width, dim).
+        """
+        batch, height, width, dim = tokens.shape
+        count, heads = height * width, self.num_heads
+        parts = self.qkv(tokens).view(batch, count, 3, heads, dim // heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        if self.use_rel_pos:
+            attended = self._attend_with_positions(query, key, value, height, width)
+        else:
+            attended = functional.scaled_dot_product_attention(query, key, value)
+        # (batch, heads, tokens, head dim) -> (batch, height, width, dim)
+        joined = attended.transpose(1, 2).reshape(batch, height, width, dim)
+        result: Tensor = self.proj(joined)
+        return result
+
+    def _attend_with_positions(
+        self, query: Tensor, key: Tensor, value: Tensor, height: int, width: int
+    ) -> Tensor:
+        batch, heads, count, head_dim = query.shape
+        grid = query.reshape(batch, heads, height, width, head_dim)
+        by_row = get_rel_pos(height, height, self.rel_pos_h).to(query.dtype)
+        by_column = get_rel_pos(width, width, self.rel_pos_w).to(query.dtype)
+        rows = torch.einsum("nahwc,hkc->nahwk", grid, by_row)
+        columns = torch.einsum("nahwc,wkc->nahwk", grid, by_column)
+        position_query = torch.cat([rows, columns], -1).flatten(2, 3)
+        position_key = _position_codes(height, width, like=key)
+        long_query = torch.cat([query * self.scale, position_query], dim=-1)
+        long_key = torch.cat(
+            [key, position_key.expand(batch, heads, count, -1)], dim=-1
+        )
+        # The fused kernels want equal widths of query, key and value.
+        padded = functional.pad(value, (0, height + width))
+        attended = functional.scaled_dot_product_attention(
+            long_query, long_key, padded, scale=1.0
+        )
+        return attended[..., :head_dim]
+
+
+def fuse_attention(encoder: ImageEncoderViT) -> None:
+    """Replace the attention of every block of an image encoder, in place.
+
+    Args:
+        encoder: Of `segment_anything`. Its outputs stay the same
+            within rounding, its parameters keep their names and values.
+    """
+    for block in encoder.blocks:
+        if isinstance(block.attn, Attention):
+            block.attn = FusedAttention(block.attn)
+
+
+def _position_codes(height: int, width: int, *, like: Tensor) -> Tensor:
+    """Return one-hot rows and columns of every token, (tokens, height + width)."""
+    rows = torch.eye(height, device=like.device, dtype=like.dtype)
+    columns = torch.eye(width, device=like.device, dtype=like.dtype)
+    return torch.cat(
+        [rows.repeat_interleave(width, 0), columns.repeat(height, 1)], dim=1
+    )

@@ -1,0 +1,129 @@
+"""SAM in four sizes: the published ViT-B, -L and -H, and a tiny one for two cores."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from models.attention import fuse_attention
+from models.detail import DetailBranch
+from models.sam import Sam
+from models.torchvision_ops import make_torchvision_importable
+
+make_torchvision_importable()
+
+from segment_anything.modeling import (  # noqa: E402 - needs the line above
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    TwoWayTransformer,
+)
+
+PATCH_SIZE = 16  # px
+
+
+@dataclass(frozen=True)
+class SamSize:
+    """What differs between the sizes."""
+
+    width: int  # of the encoder's tokens
+    depth: int  # blocks
+    heads: int
+    global_blocks: tuple[int, ...]  # the others attend within windows
+    window: int = 14  # patches
+    embedding: int = 256  # channels between encoder and decoder
+    decoder_width: int = 2048  # hidden layer of the two-way transformer
+    num_multimask_outputs: int = 3
+    has_detail: bool = False  # our additions for thin devices
+    foreground_prior: float | None = None
+
+
+SIZES = {
+    "sam-tiny": SamSize(
+        width=192,
+        depth=5,
+        heads=6,
+        global_blocks=(1, 4),
+        window=8,
+        embedding=128,
+        decoder_width=512,
+        num_multimask_outputs=2,
+        has_detail=True,
+        foreground_prior=0.02,  # wires cover one to two pixels in a hundred
+    ),
+    "sam-vit-b": SamSize(768, 12, 12, (2, 5, 8, 11)),
+    "sam-vit-l": SamSize(1024, 24, 16, (5, 11, 17, 23)),
+    "sam-vit-h": SamSize(1280, 32, 16, (7, 15, 23, 31)),
+}
+"""Name -> size; the three ViTs are those of the official checkpoints."""
+
+
+def build_sam(
+    name: str,
+    *,
+    image_size: int,
+    num_classes: int,
+    activation_checkpointing: bool = False,
+) -> Sam:
+    """Build a SAM with random weights.
+
+    Args:
+        name: One of `SIZES`.
+        image_size: Side of the square input in pixels, divisible by 16.
+        num_classes: Number of logit maps, at most the decoder's multi-masks.
+        activation_checkpointing: See `Sam`.
+
+    Returns:
+        The network; its attention is fused, its keys are the original ones.
+
+    Raises:
+        ValueError: If the size has too few mask tokens for the classes.
+    """
+    size = SIZES[name]
+    grid = image_size // PATCH_SIZE
+    encoder = ImageEncoderViT(
+        img_size=image_size,
+        patch_size=PATCH_SIZE,
+        embed_dim=size.width,
+        depth=size.depth,
+        num_heads=size.heads,
+        mlp_ratio=4,
+        out_chans=size.embedding,
+        qkv_bias=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=size.window,
+        global_attn_indexes=size.global_blocks,
+    )
+    fuse_attention(encoder)
+    return Sam(
+        image_encoder=encoder,
+        prompt_encoder=PromptEncoder(
+            embed_dim=size.embedding,
+            image_embedding_size=(grid, grid),
+            input_image_size=(image_size, image_size),
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            transformer_dim=size.embedding,
+            transformer=TwoWayTransformer(
+                depth=2,
+                embedding_dim=size.embedding,
+                mlp_dim=size.decoder_width,
+                num_heads=8,
+            ),
+            num_multimask_outputs=size.num_multimask_outputs,
+            iou_head_depth=3,
+            iou_head_hidden_dim=size.embedding,
+        ),
+        num_classes=num_classes,
+        detail=_detail(size),
+        foreground_prior=size.foreground_prior,
+        activation_checkpointing=activation_checkpointing,
+    )
+
+
+def _detail(size: SamSize) -> DetailBranch | None:
+    if not size.has_detail:
+        return None
+    return DetailBranch(embedding_dim=size.embedding // 8)
