@@ -117,11 +117,15 @@ class Sam(SegmentationNetwork):
         )
         return SegmentationOutput(logits, features)
 
-    def encode(self, images: Tensor) -> Tensor:
+    def encode(
+        self, images: Tensor, prompt_layers: nn.ModuleList | None = None
+    ) -> Tensor:
         """Compute image embeddings.
 
         Args:
             images: (batch, 1, size, size), float, values 0 to 1.
+            prompt_layers: One a block, on (batch, width, h, w); what it computes is
+                added to the block's input. See `models/prompt_layers.py`.
 
         Returns:
             Embeddings (batch, dim, size / patch, size / patch).
@@ -136,7 +140,11 @@ class Sam(SegmentationNetwork):
         if encoder.pos_embed is not None:
             tokens = tokens + encoder.pos_embed
         again = self.activation_checkpointing and torch.is_grad_enabled()
-        for block in encoder.blocks:
+        for number, block in enumerate(encoder.blocks):
+            if prompt_layers is not None:
+                picture = tokens.permute(0, 3, 1, 2)
+                added = prompt_layers[number](picture)
+                tokens = tokens + added.permute(0, 2, 3, 1)
             if again:
                 tokens = checkpoint(block, tokens, use_reentrant=False)
             else:
