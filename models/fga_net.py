@@ -80,13 +80,14 @@ class ShiftDeformableAttention(nn.Module):
             raise ValueError(f"channels must be divisible by 8, got {channels}.")
         self.modulated = modulated
         self.project = nn.Conv2d(channels, channels, 1)
+        self.normalise = nn.InstanceNorm2d(channels)
         self.offset = nn.Conv2d(channels, 27 if modulated else 18, 3, padding=1)
         self.deform = DeformableConvolution(channels, channels)
 
     def forward(self, features: Tensor) -> Tensor:
         """Weigh features (batch, channels, height, width) by their attention."""
         shifted = shift_eight(self.project(features))
-        shifted = functional.gelu(functional.instance_norm(shifted))
+        shifted = functional.gelu(self.normalise(shifted))
         moves = self.offset(shifted)
         mask = moves[:, 18:].sigmoid() if self.modulated else None
         deformed = self.deform(shifted, moves[:, :18], mask)
@@ -198,6 +199,7 @@ class FGANet(SegmentationNetwork):
             double = DoubleConvolution(before, width, dropout=dropout)
             self.down.append(nn.Sequential(attend, double))
         self.join, self.up = nn.ModuleList(), nn.ModuleList()
+        self.grow = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
         for stage in range(len(widths) - 2, -1, -1):
             width, after = widths[stage], widths[max(stage - 1, 0)]
             self.join.append(BilateralAggregation(width, bga_out_kernel))
@@ -256,7 +258,7 @@ class FGANet(SegmentationNetwork):
         stages = [skips.pop()]
         for join, up in zip(self.join, self.up, strict=True):
             skip, deep = skips.pop(), stages[-1]
-            both = torch.cat([join(skip, deep), resize(deep, skip.shape[2:])], dim=1)
+            both = torch.cat([join(skip, deep), self.grow(deep)], dim=1)
             stages.append(up(both))
         return stages
 

@@ -9,11 +9,13 @@ from models.classes import CLASS_NAMES
 from models.fga_net import build_fga_net, build_fga_net_small
 from models.network import SegmentationNetwork
 from models.sam_sizes import SIZES, build_sam
+from models.unet import UNet
 
 BUILDERS: dict[str, Callable[..., SegmentationNetwork]] = {
     **{name: partial(build_sam, name) for name in SIZES},
     "fga-net-small": build_fga_net_small,
     "fga-net": build_fga_net,
+    "unet": UNet,
 }
 
 

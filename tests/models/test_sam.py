@@ -176,5 +176,5 @@ def test_a_size_that_patches_cannot_tile_is_refused(size: int) -> None:
 
 
 def test_an_unknown_model_is_refused_with_the_list_of_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"one of sam-tiny, .*, got 'unet'"):
-        build_model("unet", image_size=64, seed=0)
+    with pytest.raises(ValueError, match=r"one of sam-tiny, .*, got 'u-net'"):
+        build_model("u-net", image_size=64, seed=0)
