@@ -1,135 +1,77 @@
-"""Fluoroscopy of five kinds of hospital, made from geometry and physics.
+"""Fluoroscopy of many kinds of hospital, made from geometry and physics.
 
-Optical depths of background and devices add up (Beer-Lambert); the detector turns
-them into grey values; the masks come from the geometry itself and are exact. Four
-kinds stand for the data types of FedEFM (arXiv 2501.16992, section on unseen data:
-human, animal, phantom, simulation); "neuro" is held out for transfer tests.
+Devices and anatomy attenuate a beam of several energies; a detector and a display
+turn it into grey values; masks, tips and centrelines come from the geometry itself
+and are exact. What is in each kind of hospital stands in
+`clients.fluoroscopy.domains`.
 
 The frames serve to build, test and compare methods. Numbers reached on them say
 nothing about patients.
 """
 
+import re
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import shift
 
 from clients.data.errors import DataError
 from clients.data.frames import FrameSet
 from clients.data.preprocessing import normalise_frame
-from clients.fluoroscopy.anatomy import (
-    Anatomy,
-    build_animal,
-    build_human,
-    build_neuro,
-    build_phantom,
-    build_simulation,
-)
-from clients.fluoroscopy.detector import Detector, Exposure, draw_exposure, expose
-from clients.fluoroscopy.devices import DeviceRanges, Devices, draw_devices
-from clients.fluoroscopy.geometry import Field
+from clients.fluoroscopy.display import MAX_GREY, develop
+from clients.fluoroscopy.domains import DOMAINS, Domain
+from clients.fluoroscopy.geometry import Curve, Field
+from clients.fluoroscopy.patient import Patient, Scene, draw_patient
+from clients.fluoroscopy.random_domain import random_domain
 from models.classes import CLASS_NAMES
 
 MIN_IMAGE_SIZE = 32
-BREATH = 0.006  # amplitude of the background's motion, in fields
+MEMORY = 3  # frames before the first that lag still shows
+RANDOM_DOMAIN = re.compile(r"random-(0|[1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True)
-class Domain:
-    """One kind of hospital: what is imaged, with which devices and which machine."""
+class SimulatedSequence:
+    """What one patient's fluoroscopy shows, and the truth about it.
 
-    anatomy: Anatomy
-    detector: Detector
-    devices: DeviceRanges = field(default_factory=DeviceRanges)
+    Places are in px, x to the right and y downwards from the corner of the image; the
+    centre of the first pixel is at (0.5, 0.5).
 
+    Attributes:
+        images: float32 (frames, size, size) in [0, 1], as displayed: 8-bit grey / 255.
+        masks: uint8 (frames, classes, size, size) in {0, 1}.
+        tips: Class name -> float64 (frames, 2), x and y of the tip of the main device;
+            NaN when it is not in the field of view, or there is none.
+        polylines: Class name -> for each frame its devices, the main one first, each
+            float64 (points, 2) from the entry to the tip; may leave the image.
+        valid: bool (size, size), inside the collimator.
+        spacing_mm: Side of a pixel, at the patient.
+        frame_time_ms: From frame to frame.
+    """
 
-DOMAINS: Mapping[str, Domain] = MappingProxyType(
-    {
-        "human": Domain(
-            anatomy=build_human,
-            detector=Detector(
-                photons=(1500, 4000),
-                scatter_share=0.35,
-                focal_blur_px=0.5,
-                screen_blur_px=0.5,
-                logarithmic=True,
-                bright_devices=False,
-                collimators=("open", "blades"),
-            ),
-        ),
-        "animal": Domain(
-            anatomy=build_animal,
-            detector=Detector(
-                photons=(700, 1600),
-                scatter_share=0.3,
-                focal_blur_px=0.6,
-                screen_blur_px=0.6,
-                logarithmic=False,
-                bright_devices=False,
-                collimators=("circle",),
-            ),
-            devices=DeviceRanges(wire_depth=(0.6, 1.1), catheter_depth=(0.4, 0.65)),
-        ),
-        "phantom": Domain(
-            anatomy=build_phantom,
-            detector=Detector(
-                photons=(500, 1200),
-                scatter_share=0.15,
-                focal_blur_px=0.4,
-                screen_blur_px=0.45,
-                logarithmic=False,
-                bright_devices=False,
-                collimators=("octagon",),
-            ),
-            devices=DeviceRanges(wire_depth=(0.3, 0.65), catheter_depth=(0.2, 0.36)),
-        ),
-        "simulation": Domain(
-            anatomy=build_simulation,
-            detector=Detector(
-                photons=(10000, 30000),
-                scatter_share=0.0,
-                focal_blur_px=0.25,
-                screen_blur_px=0.25,
-                logarithmic=True,
-                bright_devices=True,
-                collimators=("open",),
-            ),
-            devices=DeviceRanges(wire_depth=(0.13, 0.28), catheter_depth=(0.08, 0.18)),
-        ),
-        "neuro": Domain(
-            anatomy=build_neuro,
-            detector=Detector(
-                photons=(1500, 4000),
-                scatter_share=0.25,
-                focal_blur_px=0.4,
-                screen_blur_px=0.5,
-                logarithmic=True,
-                bright_devices=False,
-                collimators=("open", "circle"),
-            ),
-            devices=DeviceRanges(
-                wire_width_px=(1.0, 1.6),
-                catheter_width_px=(2.2, 3.4),
-                wire_depth=(0.8, 1.4),
-                catheter_depth=(0.4, 0.7),
-            ),
-        ),
-    }
-)
-"""Name -> kind of hospital. No default hospital has "neuro": it is held out."""
+    images: NDArray[np.float32]
+    masks: NDArray[np.uint8]
+    tips: dict[str, NDArray[np.float64]]
+    polylines: dict[str, tuple[tuple[Curve, ...], ...]]
+    valid: NDArray[np.bool_]
+    spacing_mm: float
+    frame_time_ms: float
 
 
-@dataclass(frozen=True)
-class _Patient:
-    devices: Devices
-    exposure: Exposure
-    background: Field
-    breath: float  # rad, phase
+def is_domain(name: str) -> bool:
+    """Tell whether frames of this name can be simulated.
+
+    Args:
+        name: One of `DOMAINS`, or "random-N" with a whole number N >= 0.
+
+    Returns:
+        True if `simulate_frames` knows it.
+    """
+    return name in DOMAINS or RANDOM_DOMAIN.fullmatch(name) is not None
 
 
 def simulate_frames(
@@ -138,7 +80,7 @@ def simulate_frames(
     """Simulate the labelled frames of one hospital.
 
     Args:
-        domain: A name in `DOMAINS`.
+        domain: A name in `DOMAINS`, or "random-N": the N-th unseen hospital.
         patients: Number of patients, >= 1; each is one sequence.
         frames_per_patient: Frames of each sequence, >= 1; near-duplicates.
         image_size: Side of the frames, px, >= 32.
@@ -147,81 +89,166 @@ def simulate_frames(
 
     Returns:
         Patients in order, each with its frames in order, all classes annotated. The
-        frames have passed `normalise_frame`, as real ones do.
+        frames have passed `normalise_frame` and are 0 behind the collimator, as real
+        ones; `valid` is the field of view inside it.
 
     Raises:
         DataError: If the domain is unknown or a number is too small.
     """
-    _check_arguments(domain, patients, frames_per_patient, image_size, seed)
-    images, masks = [], []
+    _check_arguments(domain, patients=patients, frames_per_patient=frames_per_patient)
+    _check_arguments(domain, image_size=image_size, seed=seed)
+    images, masks, valid = [], [], []
     for number in range(patients):
-        entropy = (zlib.crc32(domain.encode()), number)
-        patient = _draw_patient(_stream(seed, *entropy), DOMAINS[domain], image_size)
-        for frame in range(frames_per_patient):
-            rng = _stream(seed, *entropy, frame)
-            image, mask = _take_frame(rng, patient, DOMAINS[domain], frame)
-            images.append(image)
-            masks.append(mask)
-    count = patients * frames_per_patient
+        patient = _draw(domain, number, image_size, seed)
+        seen = patient.exposure.field_of_view
+        for grey, scene in _film(domain, patient, number, seed, 0, frames_per_patient):
+            image = normalise_frame(grey, seen)
+            images.append(np.where(seen, image, np.float32(0)))
+            masks.append(_masks(scene, patient))
+            valid.append(seen)
+    numbers = torch.arange(patients).repeat_interleave(frames_per_patient)
     return FrameSet(
         images=torch.from_numpy(np.stack(images)[:, None]),
         masks=torch.from_numpy(np.stack(masks)),
-        annotated=torch.ones(count, len(CLASS_NAMES), dtype=torch.bool),
-        sequences=torch.arange(patients).repeat_interleave(frames_per_patient),
+        annotated=torch.ones(len(images), len(CLASS_NAMES), dtype=torch.bool),
+        sequences=numbers,
+        patients=numbers.clone(),
+        valid=torch.from_numpy(np.stack(valid)[:, None]),
     )
 
 
-def _check_arguments(
-    domain: str, patients: int, frames_per_patient: int, image_size: int, seed: int
-) -> None:
-    if domain not in DOMAINS:
-        raise DataError(f"The domain must be one of {', '.join(sorted(DOMAINS))}.")
-    wanted = {
-        "patients": (patients, 1),
-        "frames_per_patient": (frames_per_patient, 1),
-        "image_size": (image_size, MIN_IMAGE_SIZE),
-        "seed": (seed, 0),
+def simulate_sequence(
+    domain: str,
+    *,
+    patient: int,
+    frames: int,
+    image_size: int,
+    seed: int,
+    first_frame: int = 0,
+) -> SimulatedSequence:
+    """Simulate one patient's sequence with everything that is known about it.
+
+    Args:
+        domain: A name in `DOMAINS`, or "random-N".
+        patient: Number of the patient, >= 0, the same as in `simulate_frames`.
+        frames: Number of frames, >= 1.
+        image_size: Side of the frames, px, >= 32.
+        seed: >= 0.
+        first_frame: Number of the first frame, >= 0; frames are the same whichever
+            comes first.
+
+    Returns:
+        Frames as displayed, with masks, tips and centrelines.
+
+    Raises:
+        DataError: If the domain is unknown or a number is too small.
+    """
+    _check_arguments(domain, frames=frames, image_size=image_size)
+    _check_arguments(domain, patient=patient, seed=seed, first_frame=first_frame)
+    drawn = _draw(domain, patient, image_size, seed)
+    film = list(_film(domain, drawn, patient, seed, first_frame, frames))
+    polylines = {
+        name: tuple(
+            tuple(device.curve * image_size for device in scene.devices.get(name, []))
+            for _, scene in film
+        )
+        for name in CLASS_NAMES
     }
-    for name, (value, least) in wanted.items():
-        if value < least:
-            raise DataError(f"{name} must be at least {least}, got {value}.")
+    return SimulatedSequence(
+        images=np.stack([grey / np.float32(MAX_GREY) for grey, _ in film]),
+        masks=np.stack([_masks(scene, drawn) for _, scene in film]),
+        tips={name: _tips(polylines[name], drawn) for name in CLASS_NAMES},
+        polylines=polylines,
+        valid=drawn.exposure.field_of_view,
+        spacing_mm=drawn.field_mm / image_size,
+        frame_time_ms=1000 * drawn.frame_time_s,
+    )
+
+
+_LEAST = {
+    "patients": 1,
+    "frames_per_patient": 1,
+    "frames": 1,
+    "image_size": MIN_IMAGE_SIZE,
+    "patient": 0,
+    "first_frame": 0,
+    "seed": 0,
+}
+
+
+def _check_arguments(domain: str, **numbers: int) -> None:
+    if not is_domain(domain):
+        known = ", ".join(sorted(DOMAINS))
+        raise DataError(f"The domain must be one of {known}, or random-N (N >= 0).")
+    for name, value in numbers.items():
+        if value < _LEAST[name]:
+            raise DataError(f"{name} must be at least {_LEAST[name]}, got {value}.")
+
+
+def _domain(name: str) -> Domain:
+    if name in DOMAINS:
+        return DOMAINS[name]
+    return random_domain(int(name.removeprefix("random-")))
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def _draw_patient(rng: np.random.Generator, domain: Domain, size: int) -> _Patient:
-    devices = draw_devices(rng, domain.devices)
-    return _Patient(
-        devices=devices,
-        exposure=draw_exposure(rng, domain.detector, size),
-        background=domain.anatomy(rng, size, devices.route(0, size)),
-        breath=rng.uniform(0, 2 * np.pi),
-    )
+def _draw(domain: str, number: int, size: int, seed: int) -> Patient:
+    entropy = (zlib.crc32(domain.encode()), number)
+
+    def stream(name: str) -> np.random.Generator:
+        return _stream(seed, *entropy, zlib.crc32(name.encode()))
+
+    return draw_patient(stream, _domain(domain), size)
 
 
-def _take_frame(
-    rng: np.random.Generator, patient: _Patient, domain: Domain, frame: int
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return the image (size, size) and the masks (classes, size, size)."""
-    size = len(patient.background)
-    depth = _breathe(patient, frame)
-    masks = np.zeros((len(CLASS_NAMES), size, size), np.uint8)
-    for name, device in patient.devices.render(frame, size).items():
-        depth = depth + device.depth
-        # What the collimator hides is not in the picture, so not in the mask.
-        seen = device.mask & patient.exposure.field_of_view
-        masks[CLASS_NAMES.index(name)] = seen
-    grey = expose(rng, depth, patient.exposure, domain.detector)
-    return normalise_frame(grey), masks
+def _film(
+    domain: str, patient: Patient, number: int, seed: int, first: int, count: int
+) -> Iterator[tuple[Field, Scene]]:
+    """Yield grey values (size, size), 0 to 255, and the scene of each frame."""
+    entropy = (zlib.crc32(domain.encode()), number)
+    recent: deque[Field] = deque(maxlen=MEMORY + 1)
+    lag = patient.exposure.lag
+    for frame in range(max(0, first - MEMORY) if lag > 0 else first, first + count):
+        scene = patient.scene(frame)
+        recent.append(patient.signal(_stream(seed, *entropy, 0, frame), scene))
+        if frame >= first:
+            shown = _afterglow(recent, lag) if lag > 0 else recent[-1]
+            yield develop(shown, patient.display, patient.exposure), scene
 
 
-def _breathe(patient: _Patient, frame: int) -> Field:
-    """Shift the background by a fraction of a pixel, as breathing does."""
-    size = len(patient.background)
-    phase = patient.breath + patient.devices.pulse * frame
-    sway = BREATH * size * np.array([np.cos(phase), 0.4 * np.sin(phase)])
-    # Not cv2.warpAffine: in 5.0.0.93 its cubic mode truncates the replicated border
-    # of float64 images to whole numbers.
-    return shift(patient.background, sway, order=3, mode="nearest")
+def _afterglow(recent: Sequence[Field], lag: float) -> Field:
+    """Mix what is left of the frames before into the newest, the last of `recent`.
+
+    A recursive filter, cut off after `MEMORY` frames so that a sequence may begin
+    anywhere.
+    """
+    weights = lag ** np.arange(len(recent))[::-1]
+    weights = (weights / weights.sum()).astype(np.float32)
+    return sum(weight * signal for weight, signal in zip(weights, recent, strict=True))
+
+
+def _masks(scene: Scene, patient: Patient) -> NDArray[np.uint8]:
+    """Return (classes, size, size); what the collimator hides is in no mask."""
+    masks = np.zeros((len(CLASS_NAMES), patient.size, patient.size), np.uint8)
+    for name, devices in scene.devices.items():
+        for device in devices:
+            masks[CLASS_NAMES.index(name)] |= device.mask
+    return masks * patient.exposure.field_of_view
+
+
+def _tips(
+    polylines: tuple[tuple[Curve, ...], ...], patient: Patient
+) -> NDArray[np.float64]:
+    """Return (frames, 2), NaN where the main device's tip is not in the field."""
+    tips = np.full((len(polylines), 2), np.nan)
+    for frame, devices in enumerate(polylines):
+        if not devices:
+            continue
+        column, row = np.floor(devices[0][-1]).astype(int)
+        inside = 0 <= row < patient.size and 0 <= column < patient.size
+        if inside and patient.exposure.field_of_view[row, column]:
+            tips[frame] = devices[0][-1]
+    return tips
