@@ -1,157 +1,240 @@
 """Grey frames out of single- and multi-frame DICOM files.
 
-Only the elements that describe pixels are read; names, numbers and dates of patients
-stay in the file. pydicom decodes and applies the modality and VOI lookup tables [DICOM
-PS3.3 C.11.1, C.11.2]. Lossless JPEG, the usual compression of angiography, needs an
-extra package there, so 8-bit grey is decoded by OpenCV when that package is absent.
-
-Not known here: overlays, shutters, per-frame lookup tables of enhanced objects.
+XA, RF, DX, CR and what is stored like them, enhanced XA and secondary captures
+included, in any transfer syntax that
+`dicom_pixels` knows. Opening reads the header and
+where the frames lie; a frame is read and decoded when it is asked for.
 """
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import struct
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
-import cv2
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.encaps import get_frame
-from pydicom.pixels import (
-    apply_modality_lut,
-    apply_voi_lut,
-    get_decoder,
-    pixel_array,
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_color_lut
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
 )
-from pydicom.uid import JPEGLossless, JPEGLosslessSV1
 
 from clients.data.errors import DataError
-
-PIXEL_ELEMENTS = (
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "PixelPaddingValue",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "RescaleType",
-    "ModalityLUTSequence",
-    "WindowCenter",
-    "WindowWidth",
-    "VOILUTFunction",
-    "VOILUTSequence",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-    "FloatPixelData",
-    "DoubleFloatPixelData",
-    "PixelData",
+from clients.images.colour import luminance
+from clients.images.dicom_display import (
+    DISPLAY_ELEMENTS,
+    FUNCTIONAL_GROUPS,
+    display_grey,
+    raise_groups,
 )
-"""Everything that is read of a file."""
+from clients.images.dicom_header import (
+    FACT_ELEMENTS,
+    IDENTITY_ELEMENTS,
+    read_facts,
+    read_identity,
+)
+from clients.images.dicom_layout import (
+    PixelElement,
+    locate_frames,
+    read_pixel_element,
+)
+from clients.images.dicom_pixels import (
+    PIXEL_ELEMENTS,
+    PixelDecoder,
+    check_syntax,
+)
+from clients.images.limits import check_index
+from clients.images.silence import without_details
+from clients.images.source import Identity, SourceFacts
+
+PALETTE_ELEMENTS = tuple(
+    f"{segmented}{colour}PaletteColorLookupTable{part}"
+    for colour in ("Red", "Green", "Blue")
+    for segmented, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
+)
+"""Colours of an image with a palette."""
+
+KEPT_ELEMENTS = (*PIXEL_ELEMENTS, *DISPLAY_ELEMENTS, *PALETTE_ELEMENTS)
+"""What is remembered of a header."""
+
+READ_ELEMENTS = (
+    *KEPT_ELEMENTS,
+    *FACT_ELEMENTS,
+    *IDENTITY_ELEMENTS,
+    *FUNCTIONAL_GROUPS,
+    "ExtendedOffsetTable",
+)
+"""Everything that is ever read of a file, beside the pixels."""
+
+PREAMBLE = 128
+MAGIC = b"DICM"
+_FIRST_TYPES = (b"UL", b"UI", b"OB", b"CS", b"SH", b"LO", b"DA", b"TM")
+_MAX_FIRST_LENGTH = 1024
+
+
+def looks_like_dicom(head: bytes) -> bool:
+    """Tell a DICOM file by its first bytes.
+
+    Args:
+        head: The first 132 bytes, or all if there are fewer.
+
+    Returns:
+        True with the magic word after the preamble [PS3.10 7.1], or without both if the
+        file begins with an element of group 2 or 8.
+    """
+    if head[PREAMBLE : PREAMBLE + len(MAGIC)] == MAGIC:
+        return True
+    if len(head) < 8:
+        return False
+    for order in "<>":
+        group, element, length = struct.unpack_from(f"{order}HHL", head)
+        if group in (2, 8) and element <= 0x0060:
+            return head[4:6] in _FIRST_TYPES or length <= _MAX_FIRST_LENGTH
+    return False
 
 
 class DicomFile:
-    """The frames of one file.
+    """The frames of one file; an `ImageSource`.
 
     Args:
         path: Of the file.
 
+    Attributes:
+        facts: What the file says of its pixels.
+        identity: Whose they are.
+
     Raises:
-        DataError: If it cannot be read as DICOM with pixels, or its compression
-            cannot be decoded here.
+        DataError: If it is no DICOM image, is cut off, contradicts itself, or its
+            compression cannot be decoded here.
     """
 
+    facts: SourceFacts
+    identity: Identity | None
+
     def __init__(self, path: Path) -> None:
-        """Read the pixel elements; frames are decoded one by one later."""
-        with _without_details("cannot be read as a DICOM image"):
-            self._dataset = pydicom.dcmread(path, specific_tags=list(PIXEL_ELEMENTS))
-            self._syntax = self._dataset.file_meta.TransferSyntaxUID
-            self.num_frames = int(self._dataset.get("NumberOfFrames") or 1)
-            by_pydicom = (
-                not self._syntax.is_encapsulated
-                or get_decoder(self._syntax).is_available
-            )
-            by_opencv = self._is_simple_lossless()
-        if not by_pydicom and not by_opencv:
-            raise DataError(
-                "is compressed in a way that cannot be decoded here; convert it to "
-                "uncompressed DICOM (for example with dcmdjpeg or gdcmconv)"
-            )
-        self._decode = self._by_pydicom if by_pydicom else self._by_opencv
+        """Read the header and find the frames; nothing is decoded."""
+        self._path = path
+        self._inflated: bytes | None = None
+        self._tables: dict[np.dtype, NDArray[np.number]] = {}
+        with without_details("cannot be read as a DICOM image"):
+            with path.open("rb") as file:
+                self._read_header(file)
 
     def read_frame(self, index: int) -> NDArray[np.number]:
         """Decode one frame.
 
         Args:
-            index: From 0 to `num_frames` - 1.
+            index: From 0 to `facts.num_frames` - 1.
 
         Returns:
-            (height, width) grey values, larger = brighter on the display
-            (MONOCHROME1 is inverted), any real type and range.
+            (height, width) grey values as on the display, larger = brighter, any real
+            type and range.
 
         Raises:
-            DataError: If the frame is damaged or is no grey or RGB image.
+            DataError: If the frame does not exist or is damaged.
         """
-        with _without_details("cannot be read as an image"):
-            return self._to_grey(self._decode(index))
+        check_index(index, self.facts.num_frames)
+        with without_details("has a frame that cannot be decoded; export it again"):
+            with self._open() as file:
+                pieces = []
+                for offset, length in self._frames[index]:
+                    file.seek(offset)
+                    pieces.append(file.read(length))
+            pixels = self._decoder.decode(b"".join(pieces))
+            return self._show(pixels, index)
 
-    def _is_simple_lossless(self) -> bool:
-        found = self._dataset
-        return (
-            self._syntax in (JPEGLossless, JPEGLosslessSV1)
-            and found.get("SamplesPerPixel") == 1
-            and found.get("BitsAllocated") == 8
+    def _read_header(self, file: BinaryIO) -> None:
+        if not looks_like_dicom(file.read(PREAMBLE + len(MAGIC))):
+            raise DataError("is no DICOM file, or its beginning is damaged")
+        file.seek(0)
+        tags = list(READ_ELEMENTS)
+        header = pydicom.dcmread(
+            file, force=True, stop_before_pixels=True, specific_tags=tags
         )
+        for name in ("SOPClassUID", "SOPInstanceUID"):
+            if not header.get(name):  # then the file's own header may say it
+                setattr(header, name, header.file_meta.get(f"MediaStorage{name}"))
+        syntax = _transfer_syntax(header)
+        check_syntax(syntax)
+        if syntax == DeflatedExplicitVRLittleEndian:
+            file.seek(0)
+            element, self._inflated = _inflate(file)
+            file = BytesIO(self._inflated)
+        else:
+            element = read_pixel_element(file, is_little_endian=syntax.is_little_endian)
+        if syntax == ExplicitVRBigEndian:
+            header.walk(_swap_table)
+        num_frames = int(header.get("NumberOfFrames") or 1)
+        headers = raise_groups(header, num_frames)
+        self.facts = read_facts(headers[0])
+        self.identity = read_identity(header, num_frames)
+        self._headers = tuple(_keep(one) for one in headers)
+        self._decoder = PixelDecoder(self._headers[0], syntax, element.vr)
+        self._frames = locate_frames(file, element, syntax, header)
 
-    def _by_pydicom(self, index: int) -> NDArray[np.number]:
-        return pixel_array(self._dataset, index=index)
+    def _open(self) -> BinaryIO:
+        if self._inflated is not None:
+            return BytesIO(self._inflated)
+        return self._path.open("rb")
 
-    def _by_opencv(self, index: int) -> NDArray[np.number]:
-        found = self._dataset
-        offsets = None
-        if "ExtendedOffsetTable" in found:
-            offsets = found.ExtendedOffsetTable, found.ExtendedOffsetTableLengths
-        stream = get_frame(
-            found.PixelData,
-            index,
-            number_of_frames=self.num_frames,
-            extended_offsets=offsets,
-        )
-        pixels = cv2.imdecode(np.frombuffer(stream, np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is None or pixels.shape != (found.Rows, found.Columns):
-            raise DataError("cannot be read as an image")
-        return pixels.view(np.int8) if found.PixelRepresentation else pixels
+    def _show(self, pixels: NDArray[np.integer], index: int) -> NDArray[np.number]:
+        header = self._headers[index if len(self._headers) > 1 else 0]
+        if header.PhotometricInterpretation == "PALETTE COLOR":
+            return luminance(apply_color_lut(pixels, header))
+        if pixels.ndim == 3:
+            return luminance(pixels)
+        if pixels.itemsize > 2:
+            return display_grey(pixels, header)
+        table = self._display_table(pixels.dtype, header)
+        return table[pixels.view(f"u{pixels.itemsize}")]
 
-    def _to_grey(self, pixels: NDArray[np.number]) -> NDArray[np.number]:
-        kind = self._dataset.PhotometricInterpretation
-        if pixels.ndim == 3 and pixels.shape[2] == 3:  # pydicom has made it RGB
-            return cv2.cvtColor(pixels.astype(np.float32), cv2.COLOR_RGB2GRAY)
-        if pixels.ndim != 2 or not kind.startswith("MONOCHROME"):
-            raise DataError("is neither a grey nor an RGB image")
-        grey = apply_voi_lut(apply_modality_lut(pixels, self._dataset), self._dataset)
-        return -grey.astype(np.float64) if kind == "MONOCHROME1" else grey
+    def _display_table(self, dtype: np.dtype, header: Dataset) -> NDArray[np.number]:
+        """Work out what becomes of every value there can be, which is soon fewer."""
+        table = self._tables.get(dtype)
+        if table is None:
+            values = np.arange(2 ** (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}")
+            table = display_grey(values.view(dtype), header)
+            if table.dtype == np.float64:
+                table = table.astype(np.float32)
+            if len(self._headers) == 1:
+                self._tables[dtype] = table
+        return table
 
 
-@contextmanager
-def _without_details(message: str) -> Iterator[None]:
-    """Replace every error by a `DataError` and drop warnings: both quote headers."""
-    logger = logging.getLogger("pydicom")
-    was_disabled, logger.disabled = logger.disabled, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (DataError, MemoryError):
-        raise
-    except Exception:  # noqa: BLE001 - whatever a damaged file triggers may quote it
-        raise DataError(message) from None
-    finally:
-        logger.disabled = was_disabled
+def _transfer_syntax(header: Dataset) -> UID:
+    """Return what the file says, or what pydicom found out if it says nothing."""
+    said = header.file_meta.get("TransferSyntaxUID")
+    if said:
+        return UID(said)
+    is_implicit, is_little_endian = header.original_encoding
+    if is_implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian
+
+
+def _inflate(file: BinaryIO) -> tuple[PixelElement, bytes]:
+    """Return the pixel data of a file that is compressed as a whole [PS3.5 A.5]."""
+    found = pydicom.dcmread(file, specific_tags=["PixelData"]).get_item("PixelData")
+    if found is None or not found.value:
+        raise DataError("has no pixel data; is it a report, or is it cut off?")
+    return PixelElement(str(found.VR), len(found.value)), found.value
+
+
+def _keep(header: Dataset) -> Dataset:
+    kept = Dataset()
+    for name in KEPT_ELEMENTS:
+        if name in header:
+            kept[name] = header[name]
+    return kept
+
+
+def _swap_table(_: Dataset, element: DataElement) -> None:
+    """Bring a lookup table from big to little endian; pydicom leaves its bytes."""
+    if element.keyword == "LUTData" and isinstance(element.value, bytes):
+        element.value = np.frombuffer(element.value, ">u2").astype("<u2").tobytes()
