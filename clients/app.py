@@ -12,8 +12,8 @@ from clients.training import (
     train_on_labels,
     train_with_teachers,
 )
+from models.network import SegmentationNetwork
 from models.registry import build_model
-from models.sam import PromptFreeSam
 from models.weights import check_weights
 from strategies import messages
 from strategies.accumulation import State
@@ -89,6 +89,7 @@ def measure(message: Message, context: Context) -> Message:
     loss, counts = evaluate(
         _load_model(settings, job.weights, "the global model"),
         frames,
+        settings=settings.frames,
         batch_size=settings.train.batch_size,
         device=hospital.device,
     )
@@ -113,7 +114,7 @@ def _train(
 
 def _load_model(
     settings: RunSettings, state: State | None, source: str
-) -> PromptFreeSam:
+) -> SegmentationNetwork:
     model = build_model(
         settings.model.name, image_size=settings.model.image_size, seed=settings.seed
     )
@@ -131,6 +132,7 @@ def _plan(
             job.round_number, settings.num_rounds
         ),
         settings=settings.train,
+        data=settings.frames,
         seed=derive_seed(
             settings.seed,
             round_number=job.round_number,
@@ -145,7 +147,7 @@ def _plan(
 def _trained_reply(
     message: Message,
     hospital: Hospital,
-    model: PromptFreeSam,
+    model: SegmentationNetwork,
     report: TrainReport,
     owner: str,
 ) -> Message:

@@ -9,14 +9,13 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from clients.data.errors import DataError
-from clients.data.splits import Split, split_by_sequence
-from clients.sites import SiteSpec, load_frames, load_sites
-from models.classes import CLASS_NAMES
+from clients.data.splits import Split, split_by_patient
+from clients.sites import SiteSpec, deployed_site, load_frames, load_sites
+from strategies.data_settings import DataSettings
 from strategies.randomness import derive_seed
 from strategies.settings import RunSettings, SettingValue
 
@@ -53,7 +52,7 @@ class Hospital:
         return cls(
             name=spec.name,
             spec=spec,
-            split=_read_split(spec, settings.model.image_size, settings.seed),
+            split=_read_split(spec, settings.frames, settings.seed),
             device=prepare_device(settings),
             num_sites=num_sites,
         )
@@ -66,11 +65,14 @@ class Hospital:
             "test": self.split.test,
         }
         return {
-            "domain": self.spec.domain or "real",
+            "domain": "+".join(self.spec.data_types),
             "classes": list(self.spec.classes),
             "num-sites": self.num_sites,
             "num-sequences": sum(
                 int(frames.sequences.unique().numel()) for frames in parts.values()
+            ),
+            "num-patients": sum(
+                int(frames.patients.unique().numel()) for frames in parts.values()
             ),
             **{f"frames-{name}": len(frames) for name, frames in parts.items()},
             **{f"digest-{name}": frames.digest() for name, frames in parts.items()},
@@ -110,7 +112,7 @@ def _find_site(
     node_config: Mapping[str, SettingValue], settings: RunSettings
 ) -> tuple[SiteSpec, int]:
     if "site" in node_config and "data-dir" in node_config:
-        return _deployed_site(node_config), 0
+        return deployed_site(node_config), 0
     if "partition-id" not in node_config:
         raise DataError(
             "This node does not say who it is. Start it with "
@@ -127,27 +129,14 @@ def _find_site(
     return sites[int(node_config["partition-id"])], len(sites)
 
 
-def _deployed_site(node_config: Mapping[str, SettingValue]) -> SiteSpec:
-    classes = str(node_config.get("classes", ",".join(CLASS_NAMES)))
-    return SiteSpec(
-        name=str(node_config["site"]),
-        domain=None,
-        patients=0,
-        frames_per_patient=0,
-        folder=Path(str(node_config["data-dir"])),
-        layout=str(node_config.get("layout", "auto")),
-        classes=tuple(part.strip() for part in classes.split(",")),
-    )
-
-
 # A process of the simulation serves many messages of many hospitals. Frames depend on
 # nothing but these arguments, so each hospital's are read once per process.
 @functools.lru_cache(maxsize=16)
-def _read_split(spec: SiteSpec, image_size: int, seed: int) -> Split:
+def _read_split(spec: SiteSpec, settings: DataSettings, seed: int) -> Split:
     data_seed = derive_seed(seed, round_number=0, phase="data", site=spec.name)
-    frames = load_frames(spec, image_size=image_size, seed=data_seed)
+    frames = load_frames(spec, settings=settings, seed=data_seed)
     try:
-        split = split_by_sequence(frames, seed=data_seed)
+        split = split_by_patient(frames, seed=data_seed)
     except DataError as error:
         raise DataError(f"Hospital '{spec.name}': {error}") from None
     log.info(

@@ -6,17 +6,18 @@ that came back (eqs. 2 to 12). Plain torch; knows nothing of Flower.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from clients.data.augmentation import augment
-from clients.data.frames import FrameSet
+from clients.data.batches import Batch, evaluation_batches, predict, training_batches
+from clients.data.frames import Frames
 from models.losses import SegmentationLoss
 from models.metrics import SegmentationCounts, count_segmentation
-from models.sam import PromptFreeSam, SegmentationOutput
+from models.network import SegmentationNetwork, SegmentationOutput
+from strategies.data_settings import DataSettings
 from strategies.distillation import (
     distillation_loss,
     edge_weight,
@@ -38,6 +39,7 @@ class TrainPlan:
     steps: int
     learning_rate: float  # after warm-up
     settings: TrainSettings
+    data: DataSettings
     seed: int  # decides batches and augmentation
     deadline_s: float  # the phase is given up after this many seconds
 
@@ -52,20 +54,11 @@ class TrainReport:
     weights: dict[str, list[float]] = field(default_factory=dict)  # by teacher
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Augmented training frames on the device."""
-
-    images: Tensor  # (batch, 1, size, size)
-    masks: Tensor  # (batch, classes, size, size)
-    annotated: Tensor  # (batch, classes)
-
-
 LossFunction = Callable[[Batch, TrainReport], Tensor]
 
 
 def train_on_labels(
-    model: PromptFreeSam, frames: FrameSet, plan: TrainPlan, device: torch.device
+    model: SegmentationNetwork, frames: Frames, plan: TrainPlan, device: torch.device
 ) -> TrainReport:
     """Train a model on a site's labels: local and overseas steps, eq. (1).
 
@@ -92,9 +85,9 @@ def train_on_labels(
 
 
 def train_with_teachers(
-    model: PromptFreeSam,
-    teachers: Mapping[str, PromptFreeSam],
-    frames: FrameSet,
+    model: SegmentationNetwork,
+    teachers: Mapping[str, SegmentationNetwork],
+    frames: Frames,
     plan: TrainPlan,
     device: torch.device,
     *,
@@ -151,9 +144,10 @@ def train_with_teachers(
 
 @torch.no_grad()
 def evaluate(
-    model: PromptFreeSam,
-    frames: FrameSet,
+    model: SegmentationNetwork,
+    frames: Frames,
     *,
+    settings: DataSettings,
     batch_size: int,
     device: torch.device,
 ) -> tuple[float, SegmentationCounts]:
@@ -161,7 +155,8 @@ def evaluate(
 
     Args:
         model: Ends on the device, in evaluation mode.
-        frames: What to measure on.
+        frames: What to measure on; larger than the network = a sliding window.
+        settings: How frames are normalised.
         batch_size: Frames per pass.
         device: Where to compute.
 
@@ -171,19 +166,22 @@ def evaluate(
     model.to(device).eval()
     criterion = SegmentationLoss()
     total, counts = 0.0, SegmentationCounts.zero()
-    for start in range(0, len(frames), batch_size):
-        part = frames.subset(torch.arange(start, min(start + batch_size, len(frames))))
-        logits = model(part.images.to(device))
-        loss = criterion(logits, part.masks.to(device), part.annotated.to(device))
-        total += float(loss) * len(part)
+    for batch in evaluation_batches(
+        frames, batch_size=batch_size, settings=settings, device=device
+    ):
+        logits = predict(model, batch.images, model.image_size)
+        loss = criterion(logits, batch.masks, batch.annotated)
+        total += float(loss) * len(batch)
         # A logit above 0 is a probability above 0.5.
-        counts += count_segmentation((logits > 0).cpu(), part.masks, part.annotated)
+        counts += count_segmentation(
+            (logits > 0).cpu(), batch.masks.cpu(), batch.annotated.cpu()
+        )
     return total / len(frames), counts
 
 
 @torch.no_grad()
 def _ask(
-    teachers: Mapping[str, PromptFreeSam], images: Tensor
+    teachers: Mapping[str, SegmentationNetwork], images: Tensor
 ) -> dict[str, SegmentationOutput]:
     """Let every teacher look at the student's frames."""
     return {
@@ -193,8 +191,8 @@ def _ask(
 
 
 def _descend(
-    model: PromptFreeSam,
-    frames: FrameSet,
+    model: SegmentationNetwork,
+    frames: Frames,
     plan: TrainPlan,
     device: torch.device,
     loss_of: LossFunction,
@@ -210,7 +208,14 @@ def _descend(
     )
     report = TrainReport()
     given_up_at = time.monotonic() + plan.deadline_s
-    batches = _batches(frames, plan, device)
+    batches = training_batches(
+        frames,
+        batch_size=plan.settings.batch_size,
+        network_size=model.image_size,
+        settings=plan.data,
+        seed=plan.seed,
+        device=device,
+    )
     for step in range(plan.steps):
         if time.monotonic() > given_up_at:
             raise TrainingError(
@@ -232,26 +237,6 @@ def _descend(
         optimiser.step()
         report.losses.append(float(loss.detach()))
     return report
-
-
-def _batches(
-    frames: FrameSet, plan: TrainPlan, device: torch.device
-) -> Iterator[Batch]:
-    """Yield augmented batches for ever, every frame once before any comes again."""
-    generator = generator_from(plan.seed)
-    order = torch.empty(0, dtype=torch.int64)
-    size = min(plan.settings.batch_size, len(frames))
-    while True:
-        while len(order) < size:
-            shuffled = torch.randperm(len(frames), generator=generator)
-            order = torch.cat([order, shuffled])
-        part, order = frames.subset(order[:size]), order[size:]
-        images, masks = augment(part.images, part.masks, generator=generator)
-        yield Batch(
-            images=images.to(device),
-            masks=masks.to(device),
-            annotated=part.annotated.to(device),
-        )
 
 
 def _note(history: dict[str, list[float]], values: Mapping[str, Tensor]) -> None:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from clients.data.errors import DataError
+from experiments.data_cli import data_app
 from experiments.fewshot import FinetuneSettings
 from experiments.fewshot_report import fewshot_table
 from experiments.fewshot_training import FinetuneError
@@ -24,6 +25,7 @@ from experiments.flower_home import (
     stop_local_superlink,
     write_flower_home,
 )
+from experiments.partition import partition_command
 from experiments.resources import choose_workers, count_cores, gpu_share
 from experiments.results import federation_table, show_paths
 from experiments.run_config import (
@@ -32,6 +34,7 @@ from experiments.run_config import (
     resolve_run_config,
     sites_of,
 )
+from experiments.sheet_cli import sheet_command
 from experiments.simulation import SimulationOutcome, SimulationRequest, simulate
 from server.checkpoints import CheckpointError
 from strategies.settings import SettingsError, SettingValue
@@ -45,6 +48,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+data_app.command("partition")(partition_command)
+data_app.command("sheet")(sheet_command)
+app.add_typer(data_app, name="data")
 console = Console()
 errors = Console(stderr=True)
 

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clients.data.frames import FrameSet
+from clients.data.errors import DataError
+from clients.data.frames import Frames, FrameSet
+from clients.data.kshot import draw_shots
 from clients.data.simulator import DOMAINS, simulate_frames
-from clients.data.splits import Split, split_by_sequence
+from clients.data.splits import Split, split_by_count
 from strategies.randomness import derive_seed, generator_from
 from strategies.settings import SettingsError
 
@@ -152,18 +154,16 @@ def unseen_frames(settings: FinetuneSettings, image_size: int) -> Split:
         image_size=image_size,
         seed=seed,
     )
-    return split_by_sequence(
+    return split_by_count(
         frames,
         seed=seed,
-        validation_share=settings.validation_patients / patients,
-        test_share=settings.test_patients / patients,
+        validation_patients=settings.validation_patients,
+        test_patients=settings.test_patients,
     )
 
 
-def choose_shots(pool: FrameSet, *, shots: int, seed: int) -> FrameSet:
-    """Draw the labelled frames of a run among those that show a device.
-
-    Who can label one frame only does not choose an empty one.
+def choose_shots(pool: Frames, *, shots: int, seed: int) -> FrameSet:
+    """Draw the labelled frames of a run, see `clients.data.kshot`.
 
     Args:
         pool: Frames of the patients that are not held out.
@@ -176,14 +176,12 @@ def choose_shots(pool: FrameSet, *, shots: int, seed: int) -> FrameSet:
     Raises:
         SettingsError: If the pool has fewer frames with a device.
     """
-    useful = torch.nonzero(_shows_device(pool)).flatten()
-    if len(useful) < shots:
+    try:
+        return pool.subset(draw_shots(pool, shots, seed=seed))
+    except DataError as error:
         raise SettingsError(
-            f"{shots} shots need as many frames with a device in the pool, got "
-            f"{len(useful)}. Raise train-patients or frames-per-patient."
-        )
-    generator = run_generator(seed, shots=0, purpose="shots")
-    return pool.subset(useful[torch.randperm(len(useful), generator=generator)[:shots]])
+            f"{error} Raise train-patients or frames-per-patient."
+        ) from None
 
 
 def overlay_indices(test: FrameSet, count: int) -> Tensor:

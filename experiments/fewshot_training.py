@@ -199,9 +199,9 @@ def _train(
         model.train()
         drawn = torch.randint(len(shown), (settings.batch_size,), generator=generator)
         batch = shown.subset(drawn)
-        images, masks = augment(batch.images, batch.masks, generator=generator)
-        logits = model(images.to(task.device))
-        loss = criterion(logits, masks.to(task.device), batch.annotated)
+        batch = augment(batch, "light", generator=generator)
+        logits = model(batch.images.to(task.device))
+        loss = criterion(logits, batch.masks.to(task.device), batch.annotated)
         if not bool(torch.isfinite(loss)):
             raise FinetuneError(
                 f"The loss became {loss.item()} in step {step + 1} of a run with "

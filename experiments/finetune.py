@@ -102,7 +102,9 @@ def check_unseen(card: dict[str, Any], domain: str) -> None:
             "The foundation's card must list its domains and sites, or nobody can "
             "tell whether a domain is unseen. Use a foundation made by this platform."
         )
-    seen = {*card["domains"], *(site.get("domain", "") for site in card["sites"])}
+    seen = set(card["domains"])
+    for site in card["sites"]:
+        seen.update(site.get("domain", "").split("+"))
     if domain in seen:
         raise FinetuneError(
             f"The domain '{domain}' is not unseen: the foundation was trained on "

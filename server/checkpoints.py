@@ -51,7 +51,7 @@ class SiteCard:
     name: str
     data_digest: str  # SHA-256 computed by the site, "" if it gave none
     num_frames: Mapping[str, int]  # by split: train, val, test
-    domain: str = ""  # such as "simulation" or "phantom"
+    domain: str = ""  # such as "phantom", or "human+animal" where there are several
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry of the card."""
@@ -91,7 +91,14 @@ class FoundationCard:
             "model-name": self.model_name,
             "image-size": self.image_size,
             "seed": self.seed,
-            "domains": sorted({site.domain for site in self.sites if site.domain}),
+            "domains": sorted(
+                {
+                    domain
+                    for site in self.sites
+                    for domain in site.domain.split("+")
+                    if domain
+                }
+            ),
             "rounds": self.rounds,
             "weights-digest": digest,
             "created": created.astimezone(UTC).isoformat(timespec="seconds"),

@@ -9,10 +9,12 @@ below. Nothing else reads a dictionary of settings.
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 from models.registry import BUILDERS
+from strategies.data_settings import DataSettings
+from strategies.setting_rules import at_least, check, one_of, share
 
 SettingValue = bool | int | float | str
 
@@ -33,8 +35,8 @@ class ModelSettings:
     def problems(self) -> list[str]:
         """List what is wrong, one sentence each."""
         return [
-            *_one_of("model.name", self.name, tuple(BUILDERS)),
-            *_check(
+            *one_of("model.name", self.name, tuple(BUILDERS)),
+            *check(
                 self.image_size >= 32 and self.image_size % 16 == 0,
                 f"model.image-size must be a multiple of 16, at least 32, "
                 f"got {self.image_size}",
@@ -59,16 +61,16 @@ class TrainSettings:
     def problems(self) -> list[str]:
         """List what is wrong, one sentence each."""
         return [
-            *_at_least("train.steps", self.steps, 1),
-            *_at_least("train.batch-size", self.batch_size, 1),
-            *_check(
+            *at_least("train.steps", self.steps, 1),
+            *at_least("train.batch-size", self.batch_size, 1),
+            *check(
                 self.learning_rate > 0,
                 f"train.learning-rate must be > 0, got {self.learning_rate}",
             ),
-            *_at_least("train.weight-decay", self.weight_decay, 0),
-            *_at_least("train.warmup-steps", self.warmup_steps, 0),
-            *_one_of("train.schedule", self.schedule, ("cosine", "constant")),
-            *_share("train.cldice-weight", self.cldice_weight),
+            *at_least("train.weight-decay", self.weight_decay, 0),
+            *at_least("train.warmup-steps", self.warmup_steps, 0),
+            *one_of("train.schedule", self.schedule, ("cosine", "constant")),
+            *share("train.cldice-weight", self.cldice_weight),
         ]
 
     def learning_rate_in(self, round_number: int, num_rounds: int) -> float:
@@ -117,26 +119,22 @@ class FedEFMSettings:
     def problems(self) -> list[str]:
         """List what is wrong, one sentence each."""
         return [
-            *_one_of("fedefm.topology", self.topology, ("ring", "complete")),
-            *_at_least("fedefm.warmup-steps", self.warmup_steps, 0),
-            *_at_least("fedefm.overseas-steps", self.overseas_steps, 0),
-            *_one_of("fedefm.edge-weight", self.edge_weight, ("emd", "one", "random")),
-            *_at_least("fedefm.grid-size", self.grid_size, 1),
-            *_one_of(
-                "fedefm.marginals", self.marginals, ("uniform", "cross-reference")
-            ),
-            *_one_of(
-                "fedefm.emd-gradient", self.emd_gradient, ("none", "flow", "full")
-            ),
-            *_share("fedefm.beta", self.beta),
-            *_at_least("fedefm.beta-ramp-rounds", self.beta_ramp_rounds, 0),
-            *_check(
+            *one_of("fedefm.topology", self.topology, ("ring", "complete")),
+            *at_least("fedefm.warmup-steps", self.warmup_steps, 0),
+            *at_least("fedefm.overseas-steps", self.overseas_steps, 0),
+            *one_of("fedefm.edge-weight", self.edge_weight, ("emd", "one", "random")),
+            *at_least("fedefm.grid-size", self.grid_size, 1),
+            *one_of("fedefm.marginals", self.marginals, ("uniform", "cross-reference")),
+            *one_of("fedefm.emd-gradient", self.emd_gradient, ("none", "flow", "full")),
+            *share("fedefm.beta", self.beta),
+            *at_least("fedefm.beta-ramp-rounds", self.beta_ramp_rounds, 0),
+            *check(
                 self.temperature > 0,
                 f"fedefm.temperature must be > 0, got {self.temperature}",
             ),
-            *_one_of("fedefm.reduction", self.reduction, ("mean", "sum")),
-            *_one_of("fedefm.weight-scope", self.weight_scope, ("teacher", "loss")),
-            *_one_of("fedefm.feedback", self.feedback, ("mean", "none")),
+            *one_of("fedefm.reduction", self.reduction, ("mean", "sum")),
+            *one_of("fedefm.weight-scope", self.weight_scope, ("teacher", "loss")),
+            *one_of("fedefm.feedback", self.feedback, ("mean", "none")),
         ]
 
     def beta_in(self, round_number: int) -> float:
@@ -169,6 +167,7 @@ class RunSettings:
     phase_timeout_s: float
     mlflow: bool
     model: ModelSettings
+    data: DataSettings
     train: TrainSettings
     fedefm: FedEFMSettings
 
@@ -190,6 +189,7 @@ class RunSettings:
         known: set[str] = set()
         parts = {
             "model": _read(ModelSettings, run_config, problems, known),
+            "data": _read(DataSettings, run_config, problems, known),
             "train": _read(TrainSettings, run_config, problems, known),
             "fedefm": _read(FedEFMSettings, run_config, problems, known),
         }
@@ -210,21 +210,35 @@ class RunSettings:
     def problems(self) -> list[str]:
         """List what is wrong outside the groups, one sentence each."""
         return [
-            *_at_least("min-sites", self.min_sites, 0),
-            *_at_least("seed", self.seed, 0),
-            *_at_least("num-rounds", self.num_rounds, 1),
-            *_one_of("strategy", self.strategy, ("fedefm", "fedavg")),
-            *_one_of("device", self.device, ("auto", "cpu", "cuda")),
-            *_at_least("threads-per-site", self.threads_per_site, 1),
-            *_check(
+            *at_least("min-sites", self.min_sites, 0),
+            *at_least("seed", self.seed, 0),
+            *at_least("num-rounds", self.num_rounds, 1),
+            *one_of("strategy", self.strategy, ("fedefm", "fedavg")),
+            *one_of("device", self.device, ("auto", "cpu", "cuda")),
+            *at_least("threads-per-site", self.threads_per_site, 1),
+            *check(
                 self.join_timeout_s > 0,
                 f"join-timeout-s must be > 0, got {self.join_timeout_s}",
             ),
-            *_check(
+            *check(
                 self.phase_timeout_s > 0,
                 f"phase-timeout-s must be > 0, got {self.phase_timeout_s}",
             ),
+            *check(
+                self.data.frame_size <= 0
+                or self.data.frame_size >= self.model.image_size,
+                "data.frame-size must be 0 (the network's) or at least "
+                f"model.image-size = {self.model.image_size}, "
+                f"got {self.data.frame_size}",
+            ),
         ]
+
+    @property
+    def frames(self) -> DataSettings:
+        """Return how frames are prepared, with their size in place of 0."""
+        return replace(
+            self.data, frame_size=self.data.frame_size or self.model.image_size
+        )
 
 
 def _read(
@@ -272,21 +286,3 @@ def _unknown_keys(run_config: Mapping[str, SettingValue], known: set[str]) -> li
         hint = f" (did you mean {close[0]}?)" if close else ""
         problems.append(f"{key} is unknown{hint}")
     return problems
-
-
-def _check(condition: bool, problem: str) -> list[str]:
-    return [] if condition else [problem]
-
-
-def _at_least(key: str, value: float, least: float) -> list[str]:
-    return _check(value >= least, f"{key} must be at least {least}, got {value}")
-
-
-def _share(key: str, value: float) -> list[str]:
-    return _check(0 <= value <= 1, f"{key} must be between 0 and 1, got {value}")
-
-
-def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> list[str]:
-    return _check(
-        value in allowed, f"{key} must be one of {', '.join(allowed)}, got '{value}'"
-    )

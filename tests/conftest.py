@@ -1,6 +1,8 @@
 """What many tests share: the project's settings and one thread for torch."""
 
+import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,21 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def a_site_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the site key and the cache of whoever runs the tests out of them."""
+    folder = tmp_path_factory.mktemp("site")
+    own = {"ENDOFED_KEY": "site.key", "ENDOFED_CACHE": "cache"}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update({name: str(folder / file) for name, file in own.items()})
+    yield
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture

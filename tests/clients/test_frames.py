@@ -25,6 +25,11 @@ def test_flags_choose_the_same_frames_as_numbers(make_frames: MakeFrames) -> Non
     assert by_flags.digest() == frames.subset(torch.tensor([0, 2])).digest()
 
 
+def test_in_memory_a_view_is_a_subset(make_frames: MakeFrames) -> None:
+    frames, chosen = make_frames([0, 0, 5]), torch.tensor([2, 0])
+    assert frames.view(chosen).digest() == frames.subset(chosen).digest()
+
+
 @pytest.mark.parametrize("indices", [[3], [-1], []])
 def test_frames_that_do_not_exist_cannot_be_chosen(
     make_frames: MakeFrames, indices: list[int]
@@ -41,6 +46,8 @@ def test_frames_that_do_not_exist_cannot_be_chosen(
         ({"images": torch.zeros(2, 1, 4, 5)}, "(frames, 1, size, size)"),
         ({"images": torch.zeros(0, 1, 4, 4)}, "At least one frame"),
         ({"images": torch.full((2, 1, 4, 4), torch.nan)}, "finite"),
+        ({"images": torch.eye(4).repeat(2, 1, 1, 1) / 0}, "finite"),  # NaN, infinity
+        ({"images": -torch.full((2, 1, 4, 4), torch.inf)}, "finite"),
         ({"images": torch.full((2, 1, 4, 4), 1.01)}, "[0, 1]"),
         ({"images": torch.full((2, 1, 4, 4), -0.01)}, "[0, 1]"),
         ({"masks": torch.zeros(2, 2, 4, 4)}, "uint8"),
@@ -57,6 +64,14 @@ def test_tensors_that_do_not_fit_are_refused(
     with pytest.raises(DataError) as caught:
         replace(make_frames([0, 1]), **change)
     assert message in str(caught.value)
+
+
+def test_trusted_tensors_still_need_the_right_shapes(make_frames: MakeFrames) -> None:
+    tensors = vars(make_frames([0, 1]))
+    assert FrameSet.trusted(**tensors).digest() == make_frames([0, 1]).digest()
+    for change in ({"masks": tensors["masks"][:1]}, {"images": tensors["masks"]}):
+        with pytest.raises(DataError):
+            FrameSet.trusted(**{**tensors, **change})
 
 
 def test_a_mask_of_a_class_nobody_looked_for_is_refused(
@@ -86,10 +101,12 @@ def test_any_changed_tensor_changes_the_digest(make_frames: MakeFrames) -> None:
         replace(frames, masks=mask),
         replace(frames, annotated=~frames.annotated),
         replace(frames, sequences=torch.tensor([0, 2])),
+        replace(frames, patients=torch.tensor([0, 2])),
+        replace(frames, valid=~frames.valid),
     ]
     assert len({one.digest() for one in changed}) == len(changed)
 
 
 def test_one_digest_is_known_by_heart(make_frames: MakeFrames) -> None:
     # It may only change on purpose: runs are compared by it.
-    assert make_frames([0]).digest().startswith("c7f9e27d349d2876")
+    assert make_frames([0]).digest().startswith("18dfba46d65f1abd")

@@ -39,7 +39,7 @@ def test_a_real_site_says_who_it_is_in_its_node_config(
 def test_a_partition_is_a_line_of_the_sites_file(run_settings: RunSettings) -> None:
     node = {"partition-id": 1, "num-partitions": 4}
     hospital = Hospital.from_node_config(node, run_settings)
-    assert (hospital.name, hospital.spec.domain) == ("northgate", "human")
+    assert (hospital.name, hospital.spec.data_types) == ("northgate", ("human",))
     assert hospital.num_sites == 4
 
 
@@ -57,3 +57,21 @@ def test_a_real_site_without_its_folder_is_named_without_the_path(
     with pytest.raises(DataError, match="Hospital 'ward'") as caught:
         Hospital.from_node_config(node, run_settings)
     assert "DOE" not in str(caught.value)
+
+
+def test_all_mistakes_of_a_node_config_are_told_at_once(
+    run_settings: RunSettings, tmp_path: Path
+) -> None:
+    node = {
+        "site": "hillside",
+        "data-dir": str(tmp_path / "MARKER"),
+        "layout": "zip",
+        "classes": "catheter, stent",
+    }
+    with pytest.raises(DataError) as caught:
+        Hospital.from_node_config(node, run_settings)
+    text = str(caught.value)
+    assert text.startswith("2 mistake(s) in the node config")
+    assert "layout must be" in text
+    assert "classes must be" in text
+    assert "MARKER" not in text

@@ -1,12 +1,26 @@
 """Grey ranges, squares, and wires that survive shrinking."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import label
 
 from clients.data.errors import DataError
-from clients.data.preprocessing import normalise_frame, resize_frame, resize_mask
+from clients.data.placement import Placement
+from clients.data.preprocessing import (
+    normalise_frame,
+    prepare_frame,
+    resize_frame,
+    resize_mask,
+    standardise,
+    valid_moments,
+)
+from clients.data.valid_region import find_valid_region
+from strategies.data_settings import DataSettings
 
 EIGHT_NEIGHBOURS = np.ones((3, 3))
 
@@ -137,3 +151,168 @@ def test_growing_keeps_every_marked_pixel() -> None:
     mask[1, 2] = 255
     grown = resize_mask(mask, 6)
     assert np.argwhere(grown).tolist() == [[2, 4], [2, 5], [3, 4], [3, 5]]
+
+
+def settings(**changes: object) -> DataSettings:
+    """Return settings for 64 px frames that are cropped to the collimator."""
+    return replace(
+        DataSettings(
+            frame_size=64,
+            crop="collimator",
+            clip_percentile=0.5,
+            polarity="keep",
+            normalise="unit",
+            augmentation="none",
+        ),
+        **changes,
+    )
+
+
+def collimated(shape: tuple[int, int] = (200, 240)) -> np.ndarray:
+    """Return 12-bit tissue behind four blades, with noise, and one hot border pixel."""
+    rng = np.random.default_rng(11)
+    frame = rng.normal(40, 8, shape)
+    height, width = shape
+    tissue = cv2.GaussianBlur(rng.normal(size=shape), (0, 0), 12)
+    inside = 2000 + 800 * tissue / np.abs(tissue).max()
+    frame[30:-40, 50:-20] = inside[30:-40, 50:-20]
+    frame[height - 10, width // 2] = 4095  # a dead detector pixel
+    return np.clip(frame, 0, 4095).astype(np.uint16)
+
+
+@pytest.mark.parametrize("percentile", [0.1, 0.5, 2.0])
+def test_only_the_valid_region_sets_the_range_of_grey(percentile: float) -> None:
+    frame = collimated()
+    tissue = frame[36:-46, 56:-26]
+    low, high = np.percentile(tissue, (percentile, 100 - percentile))
+    expected = np.clip((frame - low) / (high - low), 0, 1)[40:-50, 60:-30]
+    chosen = settings(clip_percentile=percentile, frame_size=240, crop="none")
+    image = prepare_frame(frame, chosen, invert=False).image[20:-20]
+    assert np.abs(image[40:-50, 60:-30] - expected).max() < 0.03
+
+
+def test_the_border_is_zero_and_not_valid_for_either_polarity() -> None:
+    uncropped = settings(crop="none")
+    for invert in (False, True):
+        image, valid, _ = prepare_frame(collimated(), uncropped, invert=invert)
+        assert image.dtype == np.float32 and valid.dtype == np.bool_
+        assert image.shape == valid.shape == (64, 64)
+        assert not image[~valid].any()
+        assert 0 <= image.min() and image.max() <= 1
+        # 130 x 170 of 240 x 240 pixels are open.
+        assert valid.mean() == pytest.approx(130 * 170 / 240**2, abs=0.05)
+
+
+def test_the_crop_is_the_bounding_box_of_the_valid_region() -> None:
+    prepared = prepare_frame(collimated(), settings(), invert=False)
+    top, left, bottom, right = prepared.placement.box
+    assert 26 <= top <= 30 and 160 <= bottom <= 164
+    assert 46 <= left <= 50 and 220 <= right <= 224
+    whole = prepare_frame(collimated(), settings(crop="none"), invert=False)
+    assert whole.placement.box == (0, 0, 200, 240)
+
+
+def test_inverting_exchanges_dark_and_bright_inside_only() -> None:
+    kept = prepare_frame(collimated(), settings(), invert=False)
+    inverted = prepare_frame(collimated(), settings(), invert=True)
+    assert np.array_equal(kept.valid, inverted.valid)
+    inside = kept.valid
+    assert np.allclose(inverted.image[inside], 1 - kept.image[inside], atol=1e-5)
+
+
+def test_pixels_at_the_rim_are_the_mean_of_their_valid_part() -> None:
+    # Flat tissue, so that each valid pixel must have the tissue's value, not less.
+    frame = np.full((256, 256), 3, np.uint8)
+    frame[37:201, 43:215] = 180
+    frame[100:110, 100:110] = 90
+    prepared = prepare_frame(frame, settings(crop="none"), invert=False)
+    rim = prepared.valid & (cv2.erode(prepared.valid.astype(np.uint8), None) == 0)
+    region = find_valid_region(frame)
+    share = Placement.of(frame.shape, 64).frame((frame == 180).astype(np.float32))
+    among = Placement.of(frame.shape, 64).frame(region.astype(np.float32))
+    assert rim.sum() > 100
+    assert np.allclose(prepared.image[rim], share[rim] / among[rim], atol=1e-5)
+
+
+def test_a_prediction_on_a_prepared_frame_lands_on_the_original() -> None:
+    frame = collimated()
+    prepared = prepare_frame(frame, settings(frame_size=174), invert=False)
+    restored = prepared.placement.restore(prepared.image)
+    top, left, bottom, right = prepared.placement.box
+    inside = np.zeros(frame.shape, bool)
+    inside[top + 6 : bottom - 6, left + 6 : right - 6] = True
+    grey = frame[inside].astype(float)
+    assert np.corrcoef(restored[inside], grey)[0, 1] > 0.98
+    shifted = np.roll(restored, 4, axis=1)
+    assert np.corrcoef(shifted[inside], grey)[0, 1] < 0.98
+
+
+def test_real_frames_are_prepared_within_their_octagon(phantom_xa: Path) -> None:
+    file = phantom_xa / "images" / "IM1_05.png"
+    frame = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    image, valid, placement = prepare_frame(
+        frame, settings(frame_size=256), invert=False
+    )
+    assert 0.9 < valid.mean() < 1
+    assert not valid[0, 0] and valid[128, 128]
+    top, left, bottom, right = placement.box
+    assert 0 < top < 12 and 0 <= left < 12 and 500 < bottom < 512 and 500 < right < 512
+    assert not image[~valid].any() and image[valid].max() == 1
+
+
+def test_a_frame_with_a_bad_pixel_is_refused() -> None:
+    frame = np.ones((40, 40))
+    frame[2, 3] = np.nan
+    with pytest.raises(DataError, match="not finite"):
+        prepare_frame(frame, settings(), invert=False)
+
+
+def test_a_region_of_another_shape_is_refused() -> None:
+    with pytest.raises(DataError, match="same shape"):
+        normalise_frame(np.zeros((4, 4)), np.ones((4, 5), bool))
+
+
+def test_standardised_frames_have_mean_0_and_deviation_1_where_valid() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(5, 1, 20, 20, generator=generator)
+    valid = torch.rand(5, 1, 20, 20, generator=generator) < 0.7
+    found = standardise(images, valid)
+    for frame in range(5):
+        inside = found[frame][valid[frame]].numpy()
+        original = images[frame][valid[frame]].double().numpy()
+        expected = (original - original.mean()) / original.std()
+        assert np.allclose(inside, expected, atol=1e-4)
+        assert not found[frame][~valid[frame]].any()
+
+
+def test_what_is_not_valid_has_no_say_in_the_z_score() -> None:
+    images = torch.rand(1, 1, 8, 8)
+    valid = torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    valid[..., :3] = False
+    before = standardise(images, valid)
+    assert torch.equal(standardise(torch.where(valid, images, 0.9), valid), before)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 0.7, 1.0])
+def test_constant_and_empty_frames_become_zeros(level: float) -> None:
+    images = torch.full((2, 1, 33, 33), level)
+    valid = torch.ones(2, 1, 33, 33, dtype=torch.bool)
+    valid[1] = False
+    assert not standardise(images, valid).any()
+
+
+def test_moments_of_the_whole_frame_can_serve_its_patches() -> None:
+    images = torch.rand(2, 1, 16, 16)
+    valid = torch.ones_like(images, dtype=torch.bool)
+    whole = standardise(images, valid)
+    patch = standardise(
+        images[..., 3:9, 3:9],
+        valid[..., 3:9, 3:9],
+        moments=valid_moments(images, valid),
+    )
+    assert torch.allclose(patch, whole[..., 3:9, 3:9], atol=1e-6)
+
+
+def test_images_and_region_of_different_shapes_are_refused() -> None:
+    with pytest.raises(DataError, match="one shape"):
+        standardise(torch.zeros(2, 1, 4, 4), torch.ones(2, 4, 4, dtype=torch.bool))

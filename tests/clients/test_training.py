@@ -13,8 +13,9 @@ from clients.training import (
     train_on_labels,
     train_with_teachers,
 )
+from models.metrics import SegmentationCounts
+from models.network import SegmentationNetwork
 from models.registry import build_model
-from models.sam import PromptFreeSam
 from strategies.settings import RunSettings
 
 SIZE = 32
@@ -43,25 +44,42 @@ def frames() -> FrameSet:
 def plan(run_settings: RunSettings) -> TrainPlan:
     settings = dataclasses.replace(run_settings.train, batch_size=4)
     return TrainPlan(
-        steps=3, learning_rate=1e-3, settings=settings, seed=1, deadline_s=100
+        steps=3,
+        learning_rate=1e-3,
+        settings=settings,
+        data=dataclasses.replace(run_settings.data, frame_size=SIZE),
+        seed=1,
+        deadline_s=100,
     )
 
 
-def new_model(seed: int = 0) -> PromptFreeSam:
+def new_model(seed: int = 0) -> SegmentationNetwork:
     return build_model("sam-tiny", image_size=SIZE, seed=seed)
 
 
-def same(first: PromptFreeSam, second: PromptFreeSam) -> bool:
+def measure(
+    model: SegmentationNetwork,
+    frames: FrameSet,
+    plan: TrainPlan,
+    *,
+    batch_size: int = 4,
+) -> tuple[float, SegmentationCounts]:
+    return evaluate(
+        model, frames, settings=plan.data, batch_size=batch_size, device=CPU
+    )
+
+
+def same(first: SegmentationNetwork, second: SegmentationNetwork) -> bool:
     left, right = first.trainable_state(), second.trainable_state()
     return all(torch.equal(left[name], right[name]) for name in left)
 
 
 def test_training_finds_the_wires(frames: FrameSet, plan: TrainPlan) -> None:
     model = new_model()
-    loss_before, counts_before = evaluate(model, frames, batch_size=4, device=CPU)
+    loss_before, counts_before = measure(model, frames, plan)
     plan = dataclasses.replace(plan, steps=40, learning_rate=3e-3)
     report = train_on_labels(model, frames, plan, CPU)
-    loss_after, counts_after = evaluate(model, frames, batch_size=4, device=CPU)
+    loss_after, counts_after = measure(model, frames, plan)
     assert len(report.losses) == len(report.label_losses) == 40
     assert loss_after < 0.7 * loss_before
     assert counts_after.scores()["dice"] > counts_before.scores()["dice"] + 0.2
@@ -96,10 +114,12 @@ def test_an_unknown_class_is_not_taken_for_background(
     assert told < untold - 0.1
 
 
-def test_evaluation_is_the_same_for_every_batch_size(frames: FrameSet) -> None:
+def test_evaluation_is_the_same_for_every_batch_size(
+    frames: FrameSet, plan: TrainPlan
+) -> None:
     model = new_model()
-    by_one = evaluate(model, frames, batch_size=1, device=CPU)
-    by_four = evaluate(model, frames, batch_size=4, device=CPU)
+    by_one = measure(model, frames, plan, batch_size=1)
+    by_four = measure(model, frames, plan)
     assert by_one[0] == pytest.approx(by_four[0], rel=1e-5)
     assert by_one[1].to_dict() == pytest.approx(by_four[1].to_dict(), abs=3)
 

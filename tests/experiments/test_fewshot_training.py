@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from clients.data.frames import FrameSet
 from experiments import fewshot_training
 from experiments.fewshot import FinetuneSettings, unseen_frames
 from experiments.fewshot_training import (
@@ -15,8 +16,8 @@ from experiments.fewshot_training import (
     learning_rate_at,
     predict_masks,
 )
-from models.registry import build_model
 from models.network import SegmentationNetwork
+from models.registry import build_model
 from models.weights import weights_digest
 from server.checkpoints import FoundationCard, save_foundation
 
@@ -111,11 +112,11 @@ def test_both_starts_see_the_same_batches(
     seen: list[Tensor] = []
 
     def remember(
-        images: Tensor, masks: Tensor, *, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        noise = torch.rand(len(images), generator=generator)
-        seen.append(torch.cat([images.flatten(), noise]))
-        return images, masks
+        frames: FrameSet, recipe: str, *, generator: torch.Generator
+    ) -> FrameSet:
+        noise = torch.rand(len(frames), generator=generator)
+        seen.append(torch.cat([frames.images.flatten(), noise]))
+        return frames
 
     monkeypatch.setattr(fewshot_training, "augment", remember)
     for start in ("foundation", "random"):

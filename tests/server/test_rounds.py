@@ -183,7 +183,7 @@ def test_a_hospital_without_its_folder_is_one_clear_error(
         sites.read_text() + f'[[site]]\nname = "ward"\nfolder = "{tmp_path}/DOE^JANE"\n'
     )
     grid = InProcessGrid(client_app, tiny, 4)
-    with pytest.raises(TooFewSites, match="Hospital 'ward': the data folder") as caught:
+    with pytest.raises(TooFewSites, match="Hospital 'ward': The data folder") as caught:
         run_federation(grid, tiny)
     assert "DOE" not in str(caught.value)
     assert "DOE" not in (Path(str(tiny["output"])) / "result.json").read_text()
@@ -203,7 +203,7 @@ def test_a_mask_of_another_size_is_one_clear_error(
         sites.read_text()
         + '[[site]]\nname = "ward"\nfolder = "ward"\nclasses = ["catheter"]\n'
     )
-    words = r"Hospital 'ward': frame 1 of 3 .*mask is 30x30 px, the image 40x40"
+    words = r"Hospital 'ward': Sequence S-\w+, frame 1: the mask has 30x30 px"
     with pytest.raises(TooFewSites, match=words) as caught:
         run_federation(InProcessGrid(client_app, tiny, 4), tiny)
     assert "DOE" not in str(caught.value)

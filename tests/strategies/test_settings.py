@@ -40,6 +40,13 @@ def test_all_mistakes_are_reported_together(
         ("phase-timeout-s", -1.0),
         ("model.name", "resnet"),
         ("model.image-size", 100),
+        ("data.frame-size", -1),
+        ("data.frame-size", 64),
+        ("data.crop", "square"),
+        ("data.clip-percentile", 50.0),
+        ("data.polarity", "bright"),
+        ("data.normalise", "min-max"),
+        ("data.augmentation", "heavy"),
         ("train.steps", 0),
         ("train.batch-size", 0),
         ("train.learning-rate", 0.0),
@@ -93,3 +100,12 @@ def test_the_learning_rate_falls_to_a_tenth(
     assert train.learning_rate_in(8, 8) == pytest.approx(0.1)
     config["train.schedule"] = "constant"
     assert RunSettings.from_run_config(config).train.learning_rate_in(8, 8) == 1.0
+
+
+def test_frames_have_the_networks_size_unless_a_larger_one_is_asked_for(
+    run_config: dict[str, SettingValue],
+) -> None:
+    size = run_config["model.image-size"]
+    assert RunSettings.from_run_config(run_config).frames.frame_size == size
+    larger = RunSettings.from_run_config({**run_config, "data.frame-size": 512})
+    assert larger.frames.frame_size == 512
