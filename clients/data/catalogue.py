@@ -48,6 +48,7 @@ class FrameEntry:
 
     path: Path = field(repr=False)  # of the file
     index: int  # within the file, from 0
+    number: int  # within the sequence, from 1; damaged frames count
     annotation: Annotation | None = field(default=None, repr=False)
 
 

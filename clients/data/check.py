@@ -47,13 +47,13 @@ def check_catalogue(
     contents: list[bytes] = []
     tallies = [_Tally(entry, catalogue.spec) for entry in catalogue.sequences]
     for tally in tallies:
-        for number, frame in enumerate(tally.entry.frames, start=1):
+        for frame in tally.entry.frames:
             found = reader.look(frame, tally.entry.facts.spacing_mm)
-            tally.add(number, found, is_annotated=frame.annotation is not None)
+            tally.add(frame.number, found, is_annotated=frame.annotation is not None)
             if not found.damage:
                 contents.append(found.content())
                 if not found.constant:  # two black frames are no copies
-                    copies.add(tally.entry, number, found.digest)
+                    copies.add(tally.entry, frame.number, found.digest)
             done += 1
             if progress is not None:
                 progress(done, total)

@@ -165,11 +165,11 @@ def plan_tasks(catalogue: Catalogue, settings: DataSettings) -> list[FrameTask]:
             index=frame.index,
             annotation=frame.annotation,
             spacing_mm=sequence.facts.spacing_mm,
-            where=f"Sequence {sequence.id}, frame {position}",
+            where=f"Sequence {sequence.id}, frame {frame.number}",
             sequence=number,
             patient=sequence.patient_token,
         )
         for number, sequence in enumerate(labelled)
-        for position, frame in enumerate(sequence.frames, start=1)
+        for frame in sequence.frames
         if frame.annotation is not None
     ]

@@ -173,9 +173,12 @@ def _entry(
         return None
     frames = tuple(
         FrameEntry(
-            source.file.path, index, annotations.get(FrameKey(source.file.path, index))
+            source.file.path,
+            index,
+            number,
+            annotations.get(FrameKey(source.file.path, index)),
         )
-        for _, source, index in group.frames()
+        for number, source, index in group.frames()
         if source.facts
     )
     burned_in = {facts.burned_in for facts in all_facts}

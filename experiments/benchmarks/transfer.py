@@ -40,6 +40,7 @@ from strategies.settings import TrainSettings
 
 NETWORK_SIZE = 256
 FEATURES = (16, 16, 32, 64, 128, 16)  # of MONAI's BasicUNet: 0.5 million parameters
+BATCH_SIZE = 4
 NAMED_DOMAINS = ("human", "animal", "phantom", "simulation")
 RANDOM_DOMAINS = 36  # random-0 ... train
 VALIDATION_DOMAINS = tuple(f"random-{1000 + k}" for k in range(6))
@@ -210,7 +211,7 @@ def score_images(network: nn.Module, frames: Frames, size: int) -> list[ImageSco
 def _plans(steps: int, seed: int) -> Iterator[TrainPlan]:
     settings = TrainSettings(
         steps=max(1, steps // 10),
-        batch_size=8,
+        batch_size=BATCH_SIZE,
         learning_rate=2e-3,
         weight_decay=0.01,
         warmup_steps=5,
@@ -259,7 +260,7 @@ def main() -> None:
     """Train, test, print and write the numbers."""
     parser = argparse.ArgumentParser(description="Transfer from simulation to real.")
     parser.add_argument("--real", type=_parse_real, action="append", required=True)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()

@@ -96,7 +96,7 @@ def add_sequence(files: dict[Path, list[Image]]) -> AddSequence:
             patient_token=number,
             facts=replace(FACTS, num_frames=len(frames)),
             frames=tuple(
-                FrameEntry(path, index, annotation)
+                FrameEntry(path, index, index + 1, annotation)
                 for index, annotation in enumerate(annotations)
             ),
         )

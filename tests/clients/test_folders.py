@@ -16,10 +16,12 @@ from pydicom.dataset import FileDataset
 from clients.annotations.annotation import LabelMap
 from clients.data import folders
 from clients.data.catalogue import FolderSpec
+from clients.data.check import check_catalogue
 from clients.data.errors import DataError
 from clients.data.folders import find, load_folder
 from clients.data.frames import FrameSet
 from clients.data.identity import SiteKey, patient_token
+from clients.data.scan import scan_folder
 from clients.data.store import StoredFrames
 from strategies.data_settings import DataSettings
 
@@ -515,3 +517,25 @@ def test_an_entry_beyond_the_limit_says_how_to_raise_it(
     monkeypatch.setenv("ENDOFED_CACHE", str(pairs.parent / "other"))
     with pytest.raises(DataError, match=r"Raise \$ENDOFED_CACHE_GB"):
         load(pairs)
+
+
+def test_check_and_load_give_a_frame_the_same_number_beside_a_damaged_one(
+    tmp_path: Path, write_image: WriteImage, caplog: pytest.LogCaptureFixture
+) -> None:
+    masks = {"A_1": WIRE, "A_2": WIRE[:8], "B_1": WIRE}
+    for turns, (name, mask) in enumerate(masks.items()):
+        write_image(tmp_path / "images" / f"{name}.png", np.rot90(GREY, turns))
+        write_image(tmp_path / "masks" / f"{name}.png", mask)
+    (tmp_path / "images" / "A_0.png").write_bytes(b"no picture")
+    write_image(tmp_path / "masks" / "A_0.png", WIRE)
+    labels = LabelMap(classes=("catheter",))
+    spec = FolderSpec(tmp_path, labels=labels, min_patients=1, skip_damaged=True)
+    report = check_catalogue(scan_folder(spec, KEY))
+    damaged = {one.frame for one in report.problems if one.frame is not None}
+    assert damaged == {1, 3}  # A_0 and A_2
+    load_folder(
+        spec,
+        settings=DataSettings(**SETTINGS),  # type: ignore[arg-type]
+        key=KEY,
+    )
+    assert "frame 3 is left out: the mask has 16x8 px" in caplog.text
