@@ -1,8 +1,6 @@
 """The command line: `endofed …`."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from clients.data.errors import DataError
+from experiments.command_errors import user_errors
 from experiments.data_cli import data_app
 from experiments.fewshot import FinetuneSettings
 from experiments.fewshot_report import fewshot_table
-from experiments.fewshot_training import FinetuneError
 from experiments.finetune import run_finetune
 from experiments.flower_home import (
     shell_exports,
@@ -36,11 +33,7 @@ from experiments.run_config import (
 )
 from experiments.sheet_cli import sheet_command
 from experiments.simulation import SimulationOutcome, SimulationRequest, simulate
-from server.checkpoints import CheckpointError
 from strategies.settings import SettingsError, SettingValue
-
-USAGE_ERROR = 2
-USER_ERRORS = (SettingsError, DataError, FinetuneError, CheckpointError)
 
 app = typer.Typer(
     help="Federated training of a segmentation foundation model for X-ray fluoroscopy.",
@@ -273,19 +266,6 @@ def parse_numbers(option: str, text: str) -> tuple[int, ...]:
         raise SettingsError(
             f"{option} wants whole numbers with commas between, got '{text}'."
         ) from None
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn a user's mistake into one message and exit code 2, without a traceback."""
-    try:
-        yield
-    except USER_ERRORS as error:
-        errors.print(f"[bold red]Error:[/] {error}", soft_wrap=True, highlight=False)
-        raise typer.Exit(USAGE_ERROR) from None
-    except FileNotFoundError:
-        errors.print("[bold red]Error:[/] A file that you named does not exist.")
-        raise typer.Exit(USAGE_ERROR) from None
 
 
 def main() -> None:

@@ -7,15 +7,12 @@ printed here gets copied into mails and tickets.
 import json
 import re
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from clients.annotations.annotation import LabelMap
@@ -30,11 +27,11 @@ from clients.data.identity import SiteKey
 from clients.data.scan import POLARITIES, scan_folder
 from experiments.check_json import report_content
 from experiments.check_report import show_report
+from experiments.command_errors import user_errors
 from models.classes import CLASS_NAMES
 from server.journal import write_json
 
 ERRORS_FOUND = 1
-USAGE_ERROR = 2
 ALL_CLASSES = ",".join(CLASS_NAMES)
 
 data_app = typer.Typer(
@@ -101,7 +98,7 @@ def check_command(
     as_json: JsonOption = False,
 ) -> None:
     """Read every frame and mask of a folder; say what is there and what is wrong."""
-    with user_errors():
+    with user_errors(private=True):
         spec = FolderSpec(
             folder=_existing(folder),
             layout=_one_of("--layout", layout, LAYOUTS),
@@ -133,7 +130,7 @@ def find_command(
     key: KeyOption = None,
 ) -> None:
     """Name the files behind a pseudonym, for the eyes of the site only."""
-    with user_errors():
+    with user_errors(private=True):
         spec = FolderSpec(
             folder=_existing(folder), layout=_one_of("--layout", layout, LAYOUTS)
         )
@@ -143,31 +140,6 @@ def find_command(
     )
     for path in paths:
         sys.stdout.write(_printable(path) + "\n")
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn a mistake into one message and exit code 2; no traceback, no path."""
-    errors = Console(stderr=True)
-    try:
-        yield
-    except DataError as error:
-        message = escape(str(error))
-    except OSError:
-        message = (
-            "The folder or a file in it cannot be opened; check that this program's "
-            "user may read it."
-        )
-    except Exception as error:  # noqa: BLE001 - a traceback may quote names and values
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        message = (
-            f"An unexpected {type(error).__name__} in {Path(place.filename).name}, "
-            f"line {place.lineno}; please report it."
-        )
-    else:
-        return
-    errors.print(f"[bold red]Error:[/] {message}", soft_wrap=True, highlight=False)
-    raise typer.Exit(USAGE_ERROR)
 
 
 def _check_with_progress(catalogue: Catalogue) -> CheckReport:

@@ -23,7 +23,7 @@ from clients.partition import (
     num_types_needed,
     unseen_partition,
 )
-from experiments.data_cli import user_errors
+from experiments.command_errors import user_errors
 from experiments.partition_figure import draw_partition
 from experiments.partition_sites import reached_share, silo_names, write_sites
 
@@ -76,7 +76,7 @@ def partition_command(
     ] = False,
 ) -> None:
     """Give simulated silos their types of data; write a sites file and a figure."""
-    with user_errors():
+    with user_errors(private=True):
         picture = figure or output.with_suffix(".png")
         _check_files(output, picture, force)
         names = choose_types(types, scheme, silos, unseen, patients)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from experiments.data_cli import user_errors
+from experiments.command_errors import user_errors
 from experiments.sheet import DEFAULT_DOMAINS, draw_sheet
 
 
@@ -27,7 +27,7 @@ def sheet_command(
 ) -> None:
     """Draw simulated frames of every domain with their masks."""
     names = tuple(name.strip() for name in domains.split(",") if name.strip())
-    with user_errors():
+    with user_errors(private=True):
         draw_sheet(output, real=real or (), size=size, seed=seed, domains=names)
     if real:
         Console(stderr=True).print(

@@ -81,6 +81,35 @@ def build_sam(
     """
     size = SIZES[name]
     grid = image_size // PATCH_SIZE
+    decoder = MaskDecoder(
+        transformer_dim=size.embedding,
+        transformer=TwoWayTransformer(
+            depth=2,
+            embedding_dim=size.embedding,
+            mlp_dim=size.decoder_width,
+            num_heads=8,
+        ),
+        num_multimask_outputs=size.num_multimask_outputs,
+        iou_head_depth=3,
+        iou_head_hidden_dim=size.embedding,
+    )
+    return Sam(
+        image_encoder=_encoder(size, image_size),
+        prompt_encoder=PromptEncoder(
+            embed_dim=size.embedding,
+            image_embedding_size=(grid, grid),
+            input_image_size=(image_size, image_size),
+            mask_in_chans=16,
+        ),
+        mask_decoder=decoder,
+        num_classes=num_classes,
+        detail=_detail(size),
+        foreground_prior=size.foreground_prior,
+        activation_checkpointing=activation_checkpointing,
+    )
+
+
+def _encoder(size: SamSize, image_size: int) -> ImageEncoderViT:
     encoder = ImageEncoderViT(
         img_size=image_size,
         patch_size=PATCH_SIZE,
@@ -96,31 +125,7 @@ def build_sam(
         global_attn_indexes=size.global_blocks,
     )
     fuse_attention(encoder)
-    return Sam(
-        image_encoder=encoder,
-        prompt_encoder=PromptEncoder(
-            embed_dim=size.embedding,
-            image_embedding_size=(grid, grid),
-            input_image_size=(image_size, image_size),
-            mask_in_chans=16,
-        ),
-        mask_decoder=MaskDecoder(
-            transformer_dim=size.embedding,
-            transformer=TwoWayTransformer(
-                depth=2,
-                embedding_dim=size.embedding,
-                mlp_dim=size.decoder_width,
-                num_heads=8,
-            ),
-            num_multimask_outputs=size.num_multimask_outputs,
-            iou_head_depth=3,
-            iou_head_hidden_dim=size.embedding,
-        ),
-        num_classes=num_classes,
-        detail=_detail(size),
-        foreground_prior=size.foreground_prior,
-        activation_checkpointing=activation_checkpointing,
-    )
+    return encoder
 
 
 def _detail(size: SamSize) -> DetailBranch | None:

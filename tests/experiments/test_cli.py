@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from experiments import cli
+from experiments.command_errors import USAGE_ERROR
 from experiments.simulation import SimulationOutcome, SimulationRequest
 
 
@@ -79,7 +80,7 @@ def test_the_exit_code_tells_how_a_run_ended(
 
 def test_an_unknown_setting_is_one_error_with_a_suggestion() -> None:
     result = call("simulate", "--set", "train.step=3")
-    assert result.exit_code == cli.USAGE_ERROR
+    assert result.exit_code == USAGE_ERROR
     assert "did you mean train.steps?" in result.output
     assert "Traceback" not in result.output
 
@@ -88,7 +89,7 @@ def test_a_sites_file_that_is_wrong_is_one_error(tmp_path: Path) -> None:
     sites = tmp_path / "sites.toml"
     sites.write_text('[[site]]\nname = "a"\ndomain = "martian"\n')
     result = call("simulate", "--sites", str(sites), "--output", str(tmp_path / "run"))
-    assert result.exit_code == cli.USAGE_ERROR
+    assert result.exit_code == USAGE_ERROR
     assert "martian" in result.output
     assert "Traceback" not in result.output
     assert not (tmp_path / "run").exists()
@@ -97,13 +98,13 @@ def test_a_sites_file_that_is_wrong_is_one_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", ["--shots", "--seeds"])
 def test_a_list_that_is_no_list_is_refused(tmp_path: Path, option: str) -> None:
     result = call("finetune", str(tmp_path / "x.safetensors"), option, "1;2")
-    assert result.exit_code == cli.USAGE_ERROR
+    assert result.exit_code == USAGE_ERROR
     assert f"{option} wants whole numbers" in result.output
 
 
 def test_a_checkpoint_that_is_not_there_is_one_error(tmp_path: Path) -> None:
     result = call("finetune", str(tmp_path / "checkpoints" / "foundation.safetensors"))
-    assert result.exit_code == cli.USAGE_ERROR
+    assert result.exit_code == USAGE_ERROR
     assert "Traceback" not in result.output
 
 
