@@ -1,101 +1,35 @@
-"""Losses for thin wires: binary cross-entropy, soft Dice and soft clDice.
+"""Losses for thin wires, on logits, over what is annotated and valid.
 
-Soft Dice with the plain (not squared) denominator and soft clDice with its pooled
-skeleton (Shit et al., "clDice", CVPR 2021); their mixture follows FGA-Net (Wang et
-al., QIMS 2025, doi 10.21037/qims-2024-2926), with every term on logits so that the
-sigmoid is applied once. Unlike FGA-Net's code, which sums over the whole batch, each
-(image, class) entry has its own ratio here, because sites annotate different classes:
-an entry whose label is unknown counts in no term and receives no gradient. Knows
-nothing of sites, sizes in millimetres or training.
+Every loss takes logits, masks, which (image, class) entries are annotated and, if
+wanted, which pixels are valid; the rest counts in no term and receives no gradient,
+because sites annotate different classes and collimators hide parts of frames. The
+sigmoid is applied once, inside (FGA-Net's code applies it twice). By default each
+(image, class) entry has its own ratio; `Pooling` gives the sums over the batch of the
+published codes. Knows nothing of sites, sizes in millimetres or training.
 """
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-# Keeps every ratio finite; an empty label with an empty prediction costs nothing.
-_SMOOTHING = 1.0
+from models.loss_targets import Pooling, Targets
+from models.loss_terms import (
+    CentrelineDiceTerm,
+    CrossEntropyTerm,
+    DiceTerm,
+    FocalTerm,
+    SkeletonRecallTerm,
+)
+from models.mixed_loss import MixedLoss
 
-
-def soft_dice_loss(logits: Tensor, masks: Tensor, annotated: Tensor) -> Tensor:
-    """Compute 1 - (2 sum(p y) + 1) / (sum p + sum y + 1), mean over known entries.
-
-    Args:
-        logits: (batch, classes, height, width), float, any value.
-        masks: (batch, classes, height, width), 0 or 1.
-        annotated: (batch, classes), bool; False leaves the entry out.
-
-    Returns:
-        A scalar in [0, 1); 0 when nothing is annotated.
-
-    Raises:
-        ValueError: If the shapes disagree.
-    """
-    _check_shapes(logits, masks, annotated)
-    return _mean_over_annotated(_dice_terms(logits, masks), annotated)
+# Part of this module's public names since before it had a module of its own.
+from models.soft_skeleton import soft_skeleton as soft_skeleton
 
 
-def soft_skeleton(probabilities: Tensor, *, iterations: int) -> Tensor:
-    """Thin a probability map to its centre lines, differentiably.
-
-    What an opening removes from the map is skeleton; the map is then eroded and the
-    step repeated (Shit et al., CVPR 2021, algorithm 1). Erosion takes the minimum
-    over a cross of 3 pixels, dilation the maximum over 3x3.
-
-    Args:
-        probabilities: (batch, classes, height, width), values 0 to 1, never logits.
-        iterations: Number of erosions, >= 1; at least the largest radius of a wire
-            in pixels, or its middle is missed.
-
-    Returns:
-        The skeleton, same shape, values 0 to 1.
-
-    Raises:
-        ValueError: If there are fewer than one iterations.
-    """
-    if iterations < 1:
-        raise ValueError(f"A soft skeleton needs iterations >= 1, got {iterations}.")
-    eroded = probabilities
-    skeleton = functional.relu(eroded - _open(eroded))
-    for _ in range(iterations):
-        eroded = _erode(eroded)
-        found = functional.relu(eroded - _open(eroded))
-        # Adds only what is not yet there, so that no pixel exceeds 1.
-        skeleton = skeleton + functional.relu(found - skeleton * found)
-    return skeleton
-
-
-def soft_cldice_loss(
-    logits: Tensor, masks: Tensor, annotated: Tensor, *, iterations: int
-) -> Tensor:
-    """Compute 1 - 2 Tp Ts / (Tp + Ts), mean over known entries.
-
-    Tp = (sum(skel(p) y) + 1) / (sum skel(p) + 1) asks whether predicted centre lines
-    lie on the label, Ts = (sum(skel(y) p) + 1) / (sum skel(y) + 1) the converse (Shit
-    et al., CVPR 2021, eq. 1-3).
-
-    Args:
-        logits: (batch, classes, height, width), float, any value.
-        masks: (batch, classes, height, width), 0 or 1.
-        annotated: (batch, classes), bool; False leaves the entry out.
-        iterations: See `soft_skeleton`, >= 1.
-
-    Returns:
-        A scalar in [0, 1); 0 when nothing is annotated.
-
-    Raises:
-        ValueError: If the shapes disagree or there are fewer than one iterations.
-    """
-    _check_shapes(logits, masks, annotated)
-    terms = _cldice_terms(logits, masks, iterations)
-    return _mean_over_annotated(terms, annotated)
-
-
-class SegmentationLoss(nn.Module):
+class SegmentationLoss(MixedLoss):
     """BCE + (1 - a) * soft Dice + a * soft clDice over what is annotated.
 
     FGA-Net's loss (QIMS 2025, section "loss function"; a = 0.25 in its code) with the
-    paper's BCE weight of 1.
+    paper's BCE weight of 1 and a ratio for each (image, class) entry; the code's own
+    form is `build_loss("fga-net")`.
     """
 
     def __init__(
@@ -111,101 +45,176 @@ class SegmentationLoss(nn.Module):
         Raises:
             ValueError: If one of the two is out of range.
         """
-        super().__init__()
         if not 0.0 <= cldice_weight <= 1.0:
             raise ValueError(
                 f"cldice_weight must lie between 0 and 1, got {cldice_weight}."
             )
-        if skeleton_iterations < 1:
-            raise ValueError(
-                f"skeleton_iterations must be >= 1, got {skeleton_iterations}."
+        super().__init__(
+            (
+                (1.0, CrossEntropyTerm()),
+                (1.0 - cldice_weight, DiceTerm()),
+                (cldice_weight, CentrelineDiceTerm(skeleton_iterations)),
             )
+        )
         self.cldice_weight = cldice_weight
         self.skeleton_iterations = skeleton_iterations
 
-    def forward(self, logits: Tensor, masks: Tensor, annotated: Tensor) -> Tensor:
-        """Compute the loss of a batch.
 
-        Args:
-            logits: (batch, classes, height, width), float, any value.
-            masks: (batch, classes, height, width), 0 or 1.
-            annotated: (batch, classes), bool; False leaves the entry out.
+def cross_entropy_loss(
+    logits: Tensor,
+    masks: Tensor,
+    annotated: Tensor,
+    *,
+    valid: Tensor | None = None,
+    positive_weight: float = 1.0,
+    pooling: Pooling = "entry",
+) -> Tensor:
+    """Compute binary cross-entropy on logits, mean over pixels, then known groups.
 
-        Returns:
-            A scalar >= 0; 0, with a gradient of zeros, when nothing is annotated.
+    Args:
+        logits: See `MixedLoss.forward`, like the three that follow.
+        masks: (batch, classes, height, width), 0 or 1.
+        annotated: (batch, classes), bool.
+        valid: (batch, 1, height, width), bool, or None.
+        positive_weight: Factor on device pixels, > 0.
+        pooling: Over what one mean runs.
 
-        Raises:
-            ValueError: If the shapes disagree.
-        """
-        _check_shapes(logits, masks, annotated)
-        terms = _cross_entropy_terms(logits, masks)
-        if self.cldice_weight < 1.0:
-            terms = terms + (1.0 - self.cldice_weight) * _dice_terms(logits, masks)
-        if self.cldice_weight > 0.0:
-            cldice = _cldice_terms(logits, masks, self.skeleton_iterations)
-            terms = terms + self.cldice_weight * cldice
-        return _mean_over_annotated(terms, annotated)
+    Returns:
+        A scalar >= 0; 0 when nothing is annotated.
 
-
-def _cross_entropy_terms(logits: Tensor, masks: Tensor) -> Tensor:
-    """Return the mean over pixels of each entry, (batch, classes)."""
-    logits = logits.float()
-    return functional.binary_cross_entropy_with_logits(
-        logits, masks.to(logits.dtype), reduction="none"
-    ).mean(dim=(2, 3))
+    Raises:
+        ValueError: If the shapes disagree or the weight is not positive.
+    """
+    loss = MixedLoss([(1.0, CrossEntropyTerm(positive_weight))], pooling=pooling)
+    return loss.of_targets(logits, Targets(masks, annotated, valid))
 
 
-def _dice_terms(logits: Tensor, masks: Tensor) -> Tensor:
-    probabilities = logits.float().sigmoid()
-    labels = masks.to(probabilities.dtype)
-    overlap = (probabilities * labels).sum(dim=(2, 3))
-    total = probabilities.sum(dim=(2, 3)) + labels.sum(dim=(2, 3))
-    return 1.0 - (2.0 * overlap + _SMOOTHING) / (total + _SMOOTHING)
+def focal_loss(
+    logits: Tensor,
+    masks: Tensor,
+    annotated: Tensor,
+    *,
+    valid: Tensor | None = None,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    balanced: bool = True,
+    pooling: Pooling = "entry",
+) -> Tensor:
+    """Compute the mean of a (1 - p_t)^gamma BCE, p_t = exp(-BCE).
+
+    Balanced is Lin et al. (ICCV 2017, eq. 5): a = alpha on device pixels, 1 - alpha on
+    others. Not balanced, with alpha 0.8, is the sim-to-real paper's eq. 7.
+
+    Args:
+        logits: See `MixedLoss.forward`, like the three that follow.
+        masks: (batch, classes, height, width), 0 or 1.
+        annotated: (batch, classes), bool.
+        valid: (batch, 1, height, width), bool, or None.
+        alpha: 0 to 1.
+        gamma: 0, or >= 1.
+        balanced: Whether other pixels are weighted by 1 - alpha instead of alpha.
+        pooling: Over what one mean runs.
+
+    Returns:
+        A scalar >= 0; 0 when nothing is annotated.
+
+    Raises:
+        ValueError: If the shapes disagree or a number is out of range.
+    """
+    term = FocalTerm(alpha=alpha, gamma=gamma, balanced=balanced)
+    loss = MixedLoss([(1.0, term)], pooling=pooling)
+    return loss.of_targets(logits, Targets(masks, annotated, valid))
 
 
-def _cldice_terms(logits: Tensor, masks: Tensor, iterations: int) -> Tensor:
-    probabilities = logits.float().sigmoid()
-    labels = masks.to(probabilities.dtype)
-    predicted_lines = soft_skeleton(probabilities, iterations=iterations)
-    label_lines = soft_skeleton(labels, iterations=iterations)
-    precision = _covered(predicted_lines, labels)
-    sensitivity = _covered(label_lines, probabilities)
-    return 1.0 - 2.0 * precision * sensitivity / (precision + sensitivity)
+def soft_dice_loss(
+    logits: Tensor,
+    masks: Tensor,
+    annotated: Tensor,
+    *,
+    valid: Tensor | None = None,
+    squared: bool = False,
+    pooling: Pooling = "entry",
+) -> Tensor:
+    """Compute 1 - (2 sum(p y) + 1) / (sum p + sum y + 1), mean over known groups.
+
+    Args:
+        logits: See `MixedLoss.forward`, like the three that follow.
+        masks: (batch, classes, height, width), 0 or 1.
+        annotated: (batch, classes), bool.
+        valid: (batch, 1, height, width), bool, or None.
+        squared: Take sum p^2 + sum y^2 below (V-Net; FGA-Net's paper, not its code).
+        pooling: Over what the sums of one ratio run.
+
+    Returns:
+        A scalar in [0, 1); 0 when nothing is annotated.
+
+    Raises:
+        ValueError: If the shapes disagree.
+    """
+    loss = MixedLoss([(1.0, DiceTerm(squared=squared))], pooling=pooling)
+    return loss.of_targets(logits, Targets(masks, annotated, valid))
 
 
-def _covered(lines: Tensor, region: Tensor) -> Tensor:
-    """Return the smoothed share of `lines` that lies in `region`, (batch, classes)."""
-    inside = (lines * region).sum(dim=(2, 3))
-    return (inside + _SMOOTHING) / (lines.sum(dim=(2, 3)) + _SMOOTHING)
+def soft_cldice_loss(
+    logits: Tensor,
+    masks: Tensor,
+    annotated: Tensor,
+    *,
+    iterations: int,
+    valid: Tensor | None = None,
+    pooling: Pooling = "entry",
+) -> Tensor:
+    """Compute 1 - 2 Tp Ts / (Tp + Ts), mean over known groups.
+
+    Tp = (sum(skel(p) y) + 1) / (sum skel(p) + 1) asks whether predicted centre lines
+    lie on the label, Ts = (sum(skel(y) p) + 1) / (sum skel(y) + 1) the converse (Shit
+    et al., CVPR 2021, eq. 1-3).
+
+    Args:
+        logits: See `MixedLoss.forward`, like `masks`, `annotated` and `valid`.
+        masks: (batch, classes, height, width), 0 or 1.
+        annotated: (batch, classes), bool.
+        iterations: See `soft_skeleton`, >= 1.
+        valid: (batch, 1, height, width), bool, or None.
+        pooling: Over what the sums of one ratio run.
+
+    Returns:
+        A scalar in [0, 1); 0 when nothing is annotated.
+
+    Raises:
+        ValueError: If the shapes disagree or there are fewer than one iterations.
+    """
+    loss = MixedLoss([(1.0, CentrelineDiceTerm(iterations))], pooling=pooling)
+    return loss.of_targets(logits, Targets(masks, annotated, valid))
 
 
-def _erode(maps: Tensor) -> Tensor:
-    vertical = -functional.max_pool2d(-maps, (3, 1), stride=1, padding=(1, 0))
-    horizontal = -functional.max_pool2d(-maps, (1, 3), stride=1, padding=(0, 1))
-    return torch.minimum(vertical, horizontal)
+def skeleton_recall_loss(
+    logits: Tensor,
+    masks: Tensor,
+    annotated: Tensor,
+    *,
+    valid: Tensor | None = None,
+    shifted: bool = True,
+    pooling: Pooling = "entry",
+) -> Tensor:
+    """Compute 1 - (sum(p t) + 1) / (sum t + 1), t the tube around the label's skeleton.
 
+    Kirchhoff et al. (ECCV 2024, arXiv 2404.03010). It asks for recall only: use it
+    beside Dice and cross-entropy.
 
-def _open(maps: Tensor) -> Tensor:
-    return functional.max_pool2d(_erode(maps), 3, stride=1, padding=1)
+    Args:
+        logits: See `MixedLoss.forward`, like the three that follow.
+        masks: (batch, classes, height, width), 0 or 1.
+        annotated: (batch, classes), bool.
+        valid: (batch, 1, height, width), bool, or None.
+        shifted: Whether 1 is added to the published formula, whose minimum is -1.
+        pooling: Over what the sums of one ratio run.
 
+    Returns:
+        A scalar in [0, 1), in [-1, 0) if not shifted; 0 when nothing is annotated.
 
-def _mean_over_annotated(terms: Tensor, annotated: Tensor) -> Tensor:
-    # A sum of zeros keeps the graph alive when nothing is annotated.
-    known = annotated.to(device=terms.device, dtype=torch.bool)
-    kept = torch.where(known, terms, torch.zeros_like(terms))
-    return kept.sum() / known.sum().clamp(min=1)
-
-
-def _check_shapes(logits: Tensor, masks: Tensor, annotated: Tensor) -> None:
-    agree = (
-        logits.ndim == 4
-        and masks.shape == logits.shape
-        and annotated.shape == logits.shape[:2]
-    )
-    if not agree:
-        raise ValueError(
-            "A loss needs logits and masks (batch, classes, height, width) of one "
-            "shape and annotated (batch, classes), got "
-            f"{tuple(logits.shape)}, {tuple(masks.shape)} and "
-            f"{tuple(annotated.shape)}."
-        )
+    Raises:
+        ValueError: If the shapes disagree.
+    """
+    loss = MixedLoss([(1.0, SkeletonRecallTerm(shifted=shifted))], pooling=pooling)
+    return loss.of_targets(logits, Targets(masks, annotated, valid))
