@@ -8,6 +8,7 @@ import torch
 from models.classes import CLASS_NAMES
 from models.fga_net import build_fga_net, build_fga_net_small
 from models.network import SegmentationNetwork
+from models.references import REFERENCES
 from models.sam_sizes import SIZES, build_sam
 from models.unet import UNet
 
@@ -16,6 +17,7 @@ BUILDERS: dict[str, Callable[..., SegmentationNetwork]] = {
     "fga-net-small": build_fga_net_small,
     "fga-net": build_fga_net,
     "unet": UNet,
+    **REFERENCES,
 }
 
 
