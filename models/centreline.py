@@ -1,17 +1,16 @@
 """How near predicted lines are to drawn ones, whatever their widths.
 
 Precision and recall at a tolerance, after the protocol of MSLNet (Sensors 2025,
-25:6426): a wire drawn too wide, or shifted by a pixel, is still the same wire. Works
-on one class of one frame, in pixels.
+25:6426): a wire drawn too wide, or shifted by a pixel, is still the same wire. On the
+centre lines or on whole masks. Works on one class of one frame, in pixels.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
-
+from models.distances import Distances, is_within, nearest_distances
 from models.overlap import Mask, harmonic_mean, ratio, skeleton
+from models.region_metrics import check_masks
 
 
 class ToleranceScores(NamedTuple):
@@ -36,31 +35,53 @@ def centreline_scores(
         The scores; all 1 when both masks are empty, all 0 when one is.
 
     Raises:
-        ValueError: If the shapes differ or the tolerance is negative.
+        ValueError: If the masks are not boolean or not of one shape, or the tolerance
+            is negative.
     """
-    if predicted.shape != label.shape or predicted.ndim != 2:
-        raise ValueError(
-            "Two masks of one (height, width) were wanted, got "
-            f"{predicted.shape} and {label.shape}."
-        )
-    if not tolerance_px >= 0:
-        raise ValueError(f"tolerance_px must be >= 0, got {tolerance_px}.")
-    lines, label_lines = skeleton(predicted), skeleton(label)
-    empty = not (lines.any() or label_lines.any())
-    precision = ratio(_count_near(lines, label_lines, tolerance_px), *_of(lines, empty))
-    recall = ratio(
-        _count_near(label_lines, lines, tolerance_px), *_of(label_lines, empty)
-    )
+    return tolerance_scores(predicted, label, [tolerance_px], on="skeleton")[0]
+
+
+def tolerance_scores(
+    predicted: Mask,
+    label: Mask,
+    tolerances_px: Sequence[float],
+    *,
+    on: Literal["mask", "skeleton"] = "mask",
+) -> list[ToleranceScores]:
+    """Compare a prediction and a label at several tolerances at once.
+
+    Args:
+        predicted: (height, width), bool.
+        label: (height, width), bool.
+        tolerances_px: Largest distances that count as found, px, each >= 0.
+        on: "mask" compares all pixels, "skeleton" the centre lines.
+
+    Returns:
+        The scores for each tolerance; all 1 when both masks are empty, all 0 when one
+        is.
+
+    Raises:
+        ValueError: If the masks are not boolean or not of one shape, a tolerance is
+            negative, or `on` is neither word.
+    """
+    check_masks(predicted, label)
+    if on not in ("mask", "skeleton"):
+        raise ValueError(f"`on` must be 'mask' or 'skeleton', got {on!r}.")
+    if on == "skeleton":
+        predicted, label = skeleton(predicted), skeleton(label)
+    there = nearest_distances(predicted, label)
+    back = nearest_distances(label, predicted)
+    empty = not (there.size or back.size)
+    return [
+        _score(_share_within(there, at, empty), _share_within(back, at, empty))
+        for at in tolerances_px
+    ]
+
+
+def _score(precision: float, recall: float) -> ToleranceScores:
     return ToleranceScores(precision, recall, harmonic_mean(precision, recall))
 
 
-def _of(lines: Mask, empty: bool) -> tuple[int, bool]:
-    return int(lines.sum()), empty
-
-
-def _count_near(lines: Mask, others: Mask, tolerance_px: float) -> int:
-    """Count pixels of `lines` within the tolerance of a pixel of `others`."""
-    if not others.any():
-        return 0
-    distance: NDArray[np.float64] = distance_transform_edt(~others)
-    return int((lines & (distance <= tolerance_px)).sum())
+def _share_within(distances: Distances, tolerance_px: float, empty: bool) -> float:
+    near = int(is_within(distances, tolerance_px).sum())
+    return ratio(near, distances.size, empty)

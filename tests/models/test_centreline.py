@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.centreline import centreline_scores
+from models.centreline import centreline_scores, tolerance_scores
 
 
 def line(row: int, start: int, end: int, width: int = 1) -> np.ndarray:
@@ -30,6 +30,17 @@ def test_half_a_wire_and_as_much_beside_it_count_half() -> None:
     assert scores.precision == 0.5
     assert scores.recall == 0.5
     assert scores.f1 == 0.5
+
+
+def test_on_masks_every_pixel_counts_and_not_the_centre_lines_alone() -> None:
+    # 3 rows of 30 pixels against their middle one: the outer two are 1 px away.
+    wide, thin = line(20, 5, 35, 3), line(20, 5, 35)
+    near, one = tolerance_scores(wide, thin, [0, 1], on="mask")
+    assert near == (1 / 3, 1, 0.5)
+    assert one == (1, 1, 1)
+    assert tolerance_scores(wide, thin, [0, 1]) == [near, one]
+    with pytest.raises(ValueError, match="got 'line'"):
+        tolerance_scores(wide, thin, [0], on="line")  # type: ignore[arg-type]
 
 
 def test_empty_masks_agree_and_one_empty_mask_does_not() -> None:
