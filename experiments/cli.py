@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
+from experiments.benchmark_cli import benchmark_app
 from experiments.command_errors import user_errors
 from experiments.data_cli import data_app
 from experiments.fewshot import FinetuneSettings
@@ -44,6 +45,7 @@ app = typer.Typer(
 data_app.command("partition")(partition_command)
 data_app.command("sheet")(sheet_command)
 app.add_typer(data_app, name="data")
+app.add_typer(benchmark_app, name="benchmark")
 console = Console()
 errors = Console(stderr=True)
 
