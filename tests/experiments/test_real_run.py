@@ -82,7 +82,7 @@ def test_a_hospital_that_cannot_read_its_data_ends_the_run_with_its_reason(
     outcome = run(tmp_path / "broken", broken)
     assert outcome.status == "failed"
     assert outcome.exit_code == 3
-    assert "Hospital 'ward': the data folder" in outcome.reason
+    assert "Hospital 'ward': The data folder" in outcome.reason
     for path in outcome.run_folder.rglob("*"):
         if path.is_file():
             assert b"DOE^JANE" not in path.read_bytes(), path.name
