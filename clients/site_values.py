@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, cast
 
 from clients.data.archive import LAYOUTS
+from clients.data.scan import POLARITIES
 from clients.data.simulator import is_domain
 from clients.fluoroscopy.domains import DOMAINS
 from models.classes import CLASS_NAMES
@@ -14,7 +15,6 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,40}")
 """What a name may be: it goes into messages, metrics and tags."""
 WIDTH_PATTERN = re.compile(r"(\d{1,4}(?:\.\d{1,4})?) ?(px|mm)")
 PART_PATTERN = re.compile(r"([1-9]\d{0,3})/([1-9]\d{0,3})")
-POLARITIES = ("dark", "bright", "unknown")
 
 Check = Callable[[object], str | None]
 """Of a value -> what it must be, or None if it is."""

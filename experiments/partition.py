@@ -80,17 +80,16 @@ def partition_command(
         picture = figure or output.with_suffix(".png")
         _check_files(output, picture, force)
         names = choose_types(types, scheme, silos, unseen, patients)
-        partition = {
-            Scheme.UNSEEN: lambda: unseen_partition(
+        if scheme is Scheme.UNSEEN:
+            partition = unseen_partition(
                 names, silos, unseen, patients_per_silo=patients, seed=seed
-            ),
-            Scheme.DIRICHLET: lambda: dirichlet_partition(
+            )
+        elif scheme is Scheme.DIRICHLET:
+            partition = dirichlet_partition(
                 names, silos, alpha, patients_per_silo=patients, seed=seed
-            ),
-            Scheme.BY_SITE: lambda: by_site_partition(
-                names, silos, patients_per_silo=patients
-            ),
-        }[scheme]()
+            )
+        else:
+            partition = by_site_partition(names, silos, patients_per_silo=patients)
         aim = {"unseen": f"--unseen {unseen:g} ", "dirichlet": f"--alpha {alpha:g} "}
         command = (
             f"endofed data partition --scheme {scheme} --types {','.join(names)} "

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.deformable import DeformableConvolution
+from models.frame_size import check_frame_size
 from models.network import SegmentationNetwork, SegmentationOutput
 
 WIDTHS = (32, 64, 128, 256, 512, 512)
@@ -182,10 +183,7 @@ class FGANet(SegmentationNetwork):
             ValueError: If size or widths do not fit.
         """
         super().__init__()
-        if image_size % 32 or image_size < 64:
-            raise ValueError(
-                f"image_size must be a multiple of 32, at least 64, got {image_size}."
-            )
+        check_frame_size(image_size, multiple=32, smallest=64)
         if len(widths) != len(WIDTHS) or widths[-1] != widths[-2]:
             raise ValueError(
                 "widths must be six numbers, the last two equal (the aggregation "
