@@ -1,0 +1,1 @@
+"""Graphs of silos over a network of cities: designs, delays and cycle times."""
