@@ -3,32 +3,34 @@
 The score is the one of DeepEMD (Zhang et al., CVPR 2020) as FedEFM (arXiv 2501.16992,
 eqs. 3 to 5) uses it: a similarity, sum_pq (1 - c_pq) x_pq, where x solves the optimal
 transport problem with the cosine cost c and masses that sum to one. It lies in
-[-1, 1]; the larger, the more alike. The plan is exact (network simplex of POT) and the
-gradients follow from the envelope theorem, so no solver step is differentiated.
-Knows nothing of Flower, of images or of hospitals.
+[-1, 1]; the larger, the more alike. Plans are exact (network simplex of POT) or within
+a tolerance of it (Sinkhorn, batched on the device), and carry their primal-dual gap.
+Gradients follow from the envelope theorem (d OT / d cost = plan, d OT / d mass = dual
+potential), so no solver step is differentiated: exact for an exact plan almost
+everywhere, and as good as its gap for an approximate one. Knows nothing of Flower, of
+images or of hospitals.
 """
 
 from typing import Any, NamedTuple
 
-import numpy as np
-import ot
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-MARGINALS = ("uniform", "cross-reference")
-GRADIENTS = ("none", "flow", "full")
+from strategies.transport_certificate import Transport
+from strategies.transport_checks import (
+    DIVERGED,
+    GRADIENTS,
+    MARGINALS,
+    SOLVERS,
+    check_choice,
+    check_features,
+)
+from strategies.transport_exact import solve_exact
+from strategies.transport_sinkhorn import EPSILON, TOLERANCE, solve_sinkhorn
 
-
-class Transport(NamedTuple):
-    """A batch of optimal plans and how good they are."""
-
-    cost: Tensor  # (batch,) <plan, cost>, in the units of the cost
-    plan: Tensor  # (batch, n, m), >= 0, sums to one
-    source_potential: Tensor  # (batch, n), dual variables, mean weighted by mass 0
-    target_potential: Tensor  # (batch, m), dual variables, mean weighted by mass 0
-    marginal_error: Tensor  # (batch,) L1 distance of the plan from its masses
-    gap: Tensor  # (batch,) primal minus dual value, bounds the error of the cost
+ZERO_NORM = 1e-12  # a node shorter than this resembles nothing
 
 
 class Similarity(NamedTuple):
@@ -38,45 +40,101 @@ class Similarity(NamedTuple):
     transport: Transport
 
 
-def solve_exact(cost: Tensor, source: Tensor, target: Tensor) -> Transport:
-    """Solve optimal transport problems with the network simplex, without gradients.
+class Distance(NamedTuple):
+    """What it costs to turn one distribution into another."""
+
+    value: Tensor  # (batch,) in the units of the cost, differentiable
+    transport: Transport
+
+
+def solve(
+    cost: Tensor,
+    source: Tensor,
+    target: Tensor,
+    *,
+    solver: str = "exact",
+    tolerance: float = TOLERANCE,
+    epsilon: float = EPSILON,
+) -> Transport:
+    """Solve optimal transport problems, without gradients.
 
     Args:
-        cost: (batch, n, m), finite, any float type and device; solved in float64.
+        cost: (batch, n, m), finite, any float type and device.
         source: (batch, n), >= 0, each row sums to one.
         target: (batch, m), >= 0, each row sums to one.
+        solver: "exact", on the CPU; or "sinkhorn", batched on the device of the cost,
+            where every item whose gap exceeds the tolerance is solved exactly after
+            all (`Transport.fell_back` says which).
+        tolerance: Of the gap, > 0, in the units of the cost; "sinkhorn" only.
+        epsilon: Last smoothing, > 0, in the units of the cost; "sinkhorn" only.
 
     Returns:
         Plans, potentials and their certificates, on the device of the cost, float64.
 
     Raises:
-        ValueError: If shapes disagree, a mass is negative or does not sum to one, or
-            a number is not finite.
+        ValueError: If shapes disagree, an option is unknown or out of range, a mass
+            is negative or does not sum to one, or a number is not finite.
+        TransportError: If the exact solver gives up.
     """
-    _check_problem(cost, source, target)
-    costs, sources, targets = (
-        tensor.detach().double().cpu().numpy() for tensor in (cost, source, target)
+    check_choice("solver", solver, SOLVERS)
+    if solver == "exact":
+        return solve_exact(cost, source, target)
+    found = solve_sinkhorn(cost, source, target, tolerance=tolerance, epsilon=epsilon)
+    missed = ~(found.gap <= tolerance)  # written so that NaN counts as missed
+    if not bool(missed.any()):
+        return found
+    exact = solve_exact(cost[missed], source[missed], target[missed])
+    exact = exact._replace(fell_back=torch.ones_like(exact.fell_back))
+    for all_items, solved_again in zip(found, exact, strict=True):
+        all_items[missed] = solved_again
+    return found
+
+
+def emd_cost(
+    cost: Tensor,
+    source: Tensor,
+    target: Tensor,
+    *,
+    gradient: str = "full",
+    solver: str = "exact",
+    tolerance: float = TOLERANCE,
+    epsilon: float = EPSILON,
+) -> Distance:
+    """Return the optimal transport cost of cost matrices, differentiable.
+
+    Args:
+        cost: (batch, n, m), finite, any float type and device.
+        source: (batch, n), >= 0, each row sums to one.
+        target: (batch, m), >= 0, each row sums to one.
+        gradient: "none", "flow" (to the cost, the plan being its gradient) or "full"
+            (also to the masses). The gradient to the masses is a potential centred to
+            mean zero under the mass: right for whatever keeps the sum, as normalised
+            weights do. Where the potentials are not unique, as for uniform masses, it
+            is one of many.
+        solver: As in `solve`.
+        tolerance: As in `solve`.
+        epsilon: As in `solve`.
+
+    Returns:
+        The cost of each item in the type of `cost`, and the plans behind it.
+
+    Raises:
+        ValueError: As `solve`, and if the gradient is unknown.
+        TransportError: If the exact solver gives up.
+    """
+    check_choice("gradient", gradient, GRADIENTS)
+    transport = solve(
+        cost, source, target, solver=solver, tolerance=tolerance, epsilon=epsilon
     )
-    plans = np.empty_like(costs)
-    source_potentials = np.empty_like(sources)
-    target_potentials = np.empty_like(targets)
-    for item, (matrix, left, right) in enumerate(
-        zip(costs, sources, targets, strict=True)
-    ):
-        # Rounding in float32 leaves masses a hair apart; the simplex wants equality.
-        right = right * (left.sum() / right.sum())
-        plan, log = ot.emd(left, right, matrix, log=True)
-        plans[item] = plan
-        source_potentials[item] = log["u"]
-        target_potentials[item] = log["v"]
-    return _certify(
-        cost.detach().double(),
-        source.detach().double(),
-        target.detach().double(),
-        torch.as_tensor(plans, device=cost.device),
-        torch.as_tensor(source_potentials, device=cost.device),
-        torch.as_tensor(target_potentials, device=cost.device),
+    if gradient == "none":
+        return Distance(transport.cost.to(cost.dtype), transport)
+    masses = (source, target)
+    if gradient == "flow":
+        masses = (source.detach(), target.detach())
+    value: Tensor = _EnvelopeCost.apply(  # type: ignore[no-untyped-call]
+        cost, *masses, transport
     )
+    return Distance(value, transport)
 
 
 def emd_similarity(
@@ -86,11 +144,14 @@ def emd_similarity(
     marginals: str = "uniform",
     centred: bool = False,
     gradient: str = "none",
+    solver: str = "exact",
+    tolerance: float = TOLERANCE,
+    epsilon: float = EPSILON,
 ) -> Similarity:
     """Score how alike two batches of feature sets are, FedEFM eq. (3).
 
     Args:
-        students: (batch, n, dim), the demanders U.
+        students: (batch, n, dim), the demanders U, any float type and device.
         teachers: (batch, m, dim), the suppliers V.
         marginals: "uniform", or "cross-reference" as in DeepEMD: the mass of a node
             is relu(<u_p, mean_q v_q>) + 0.001, normalised.
@@ -98,28 +159,40 @@ def emd_similarity(
         gradient: "none" (eq. 2: the score is a constant weight), "flow" (through
             the cost, the plan held fixed: exact for fixed masses) or "full" (also
             through the masses, by the dual potentials).
+        solver: As in `solve`.
+        tolerance: As in `solve`; the score's error is at most this.
+        epsilon: As in `solve`.
 
     Returns:
-        The scores in [-1, 1], float32 or wider, and the plans behind them.
+        The scores in [-1, 1], float32 or wider, also under autocast, and the plans
+        behind them. A node of norm zero has cosine 0 with all.
 
     Raises:
         ValueError: If shapes disagree, an option is unknown or a feature is not
-            finite.
+            finite or so large that its norm is not.
+        TransportError: If the exact solver gives up.
     """
-    _check_features(students, teachers, marginals, gradient)
-    students, teachers = _widen(students), _widen(teachers)
-    if gradient == "none":
-        students, teachers = students.detach(), teachers.detach()
-    source, target = _masses(students, teachers, marginals)
-    cost = 1.0 - _cosine(students, teachers, centred)
-    transport = solve_exact(cost, source, target)
-    value = _EnvelopeCost.apply(  # type: ignore[no-untyped-call]
-        cost,
-        source if gradient == "full" else source.detach(),
-        target if gradient == "full" else target.detach(),
-        transport,
-    )
-    return Similarity(1.0 - value, transport)
+    check_features(students, teachers)
+    check_choice("marginals", marginals, MARGINALS)
+    check_choice("gradient", gradient, GRADIENTS)
+    # Autocast would take the cosine in half precision: errors of 1e-2 in the score.
+    with torch.autocast(students.device.type, enabled=False):
+        students, teachers = _widen(students), _widen(teachers)
+        if gradient == "none":
+            students, teachers = students.detach(), teachers.detach()
+        source, target = _masses(students, teachers, marginals)
+        value, transport = emd_cost(
+            1.0 - _cosine(students, teachers, centred),
+            source,
+            target,
+            gradient=gradient,
+            solver=solver,
+            tolerance=tolerance,
+            epsilon=epsilon,
+        )
+        score = 1.0 - value
+        # Rounding may leave a cosine at 1 + 1e-7; the gradient does not care.
+        return Similarity(score + (score.clamp(-1.0, 1.0) - score).detach(), transport)
 
 
 def pool_to_nodes(features: Tensor, grid_size: int) -> Tensor:
@@ -146,11 +219,7 @@ def pool_to_nodes(features: Tensor, grid_size: int) -> Tensor:
 
 
 class _EnvelopeCost(torch.autograd.Function):
-    """The optimal cost, with the gradients of the envelope theorem.
-
-    d OT / d cost = plan; d OT / d mass = dual potential. The potentials are known up
-    to a constant that drops out as soon as masses are normalised.
-    """
+    """The optimal cost, with the gradients of the envelope theorem."""
 
     @staticmethod
     def forward(
@@ -160,65 +229,42 @@ class _EnvelopeCost(torch.autograd.Function):
         target: Tensor,
         transport: Transport,
     ) -> Tensor:
+        # Kept as they are, not in the type of the cost: a copy of a plan is large.
         ctx.save_for_backward(
-            transport.plan.to(cost.dtype),
-            transport.source_potential.to(source.dtype),
-            transport.target_potential.to(target.dtype),
+            transport.plan, transport.source_potential, transport.target_potential
         )
+        ctx.types = (cost.dtype, source.dtype, target.dtype)
         return transport.cost.to(cost.dtype)
 
+    # The plan is piecewise constant: a second derivative is refused, not called zero.
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        plan, source_potential, target_potential = ctx.saved_tensors
         (weight,) = upstream
-        return (
-            weight[:, None, None] * plan,
-            weight[:, None] * source_potential,
-            weight[:, None] * target_potential,
-            None,
-        )
-
-
-def _certify(
-    cost: Tensor,
-    source: Tensor,
-    target: Tensor,
-    plan: Tensor,
-    source_potential: Tensor,
-    target_potential: Tensor,
-) -> Transport:
-    """Centre the potentials and measure marginal error and primal-dual gap."""
-    value = (plan * cost).sum((1, 2))
-    # A c-transform of each side makes the pair feasible whatever the solver left,
-    # so its value is a true lower bound, also where nodes carry no mass.
-    target_potential = (cost - source_potential[:, :, None]).amin(1)
-    source_potential = (cost - target_potential[:, None, :]).amin(2)
-    lower = (source_potential * source).sum(1) + (target_potential * target).sum(1)
-    marginal_error = (plan.sum(2) - source).abs().sum(1) + (
-        plan.sum(1) - target
-    ).abs().sum(1)
-    return Transport(
-        cost=value,
-        plan=plan,
-        source_potential=_centre(source_potential, source),
-        target_potential=_centre(target_potential, target),
-        marginal_error=marginal_error,
-        gap=value - lower,
-    )
-
-
-def _centre(potential: Tensor, mass: Tensor) -> Tensor:
-    return potential - (potential * mass).sum(1, keepdim=True)
+        gradients: list[Tensor | None] = []
+        for needed, dtype, solution in zip(
+            ctx.needs_input_grad[:3], ctx.types, ctx.saved_tensors, strict=True
+        ):
+            if not needed:
+                gradients.append(None)
+                continue
+            gradient = torch.empty_like(solution, dtype=dtype)
+            factor = weight.reshape(-1, *[1] * (solution.ndim - 1))
+            gradients.append(torch.mul(solution, factor, out=gradient))
+        return (*gradients, None)
 
 
 def _cosine(students: Tensor, teachers: Tensor, centred: bool) -> Tensor:
     if centred:
         students = students - students.mean(1, keepdim=True)
         teachers = teachers - teachers.mean(1, keepdim=True)
-    # `normalize` divides by max(norm, eps): a zero node has cosine 0 with all.
-    left = functional.normalize(students, dim=-1, eps=1e-12)
-    right = functional.normalize(teachers, dim=-1, eps=1e-12)
-    return left @ right.transpose(1, 2)
+    norms = [one.norm(dim=-1, keepdim=True) for one in (students, teachers)]
+    if not all(bool(torch.isfinite(norm).all()) for norm in norms):
+        raise ValueError(f"Features {DIVERGED}")
+    left = students / norms[0].clamp_min(ZERO_NORM)
+    right = teachers / norms[1].clamp_min(ZERO_NORM)
+    cosine: Tensor = left @ right.transpose(1, 2)
+    return cosine
 
 
 def _masses(
@@ -240,45 +286,3 @@ def _masses(
 def _widen(features: Tensor) -> Tensor:
     """Compute in float32 at least: half types lose the small differences."""
     return features if features.dtype == torch.float64 else features.float()
-
-
-def _check_features(
-    students: Tensor, teachers: Tensor, marginals: str, gradient: str
-) -> None:
-    if (
-        students.ndim != 3
-        or teachers.ndim != 3
-        or students.shape[0] != teachers.shape[0]
-        or students.shape[2] != teachers.shape[2]
-    ):
-        raise ValueError(
-            "Features must be (batch, n, dim) and (batch, m, dim), got "
-            f"{tuple(students.shape)} and {tuple(teachers.shape)}."
-        )
-    if marginals not in MARGINALS:
-        raise ValueError(f"marginals must be one of {MARGINALS}, got '{marginals}'.")
-    if gradient not in GRADIENTS:
-        raise ValueError(f"gradient must be one of {GRADIENTS}, got '{gradient}'.")
-
-
-def _check_problem(cost: Tensor, source: Tensor, target: Tensor) -> None:
-    if cost.ndim != 3 or source.ndim != 2 or target.ndim != 2:
-        shapes = [tuple(tensor.shape) for tensor in (cost, source, target)]
-        raise ValueError(
-            f"Wanted cost (batch, n, m), source (batch, n), target (batch, m); "
-            f"got {shapes}."
-        )
-    if (*source.shape, target.shape[1]) != cost.shape or len(source) != len(target):
-        raise ValueError(
-            f"The cost is {tuple(cost.shape)}, the masses {tuple(source.shape)} and "
-            f"{tuple(target.shape)}: they do not belong together."
-        )
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in (cost, source, target)):
-        raise ValueError(
-            "Cost and masses must be finite; the network has probably diverged. "
-            "Lower train.learning-rate."
-        )
-    for mass in (source, target):
-        total = mass.detach().double().sum(1)
-        if bool((mass < 0).any()) or bool(((total - 1).abs() > 1e-4).any()):
-            raise ValueError("Masses must be >= 0 and sum to one in every row.")

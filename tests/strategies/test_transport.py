@@ -1,74 +1,22 @@
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import linprog
+from torch import Tensor
 
-from strategies.transport import emd_similarity, pool_to_nodes, solve_exact
-
-
-def uniform(batch: int, n: int) -> torch.Tensor:
-    return torch.full((batch, n), 1 / n, dtype=torch.float64)
-
-
-def features(n: int, *, seed: int, batch: int = 2, dim: int = 6) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, n, dim, generator=generator, dtype=torch.float64)
-
-
-def solve_with_highs(cost: np.ndarray, source: np.ndarray, target: np.ndarray) -> float:
-    """An independent linear programme: rows sum to source, columns to target."""
-    n, m = cost.shape
-    rows = np.kron(np.eye(n), np.ones((1, m)))
-    columns = np.kron(np.ones((1, n)), np.eye(m))
-    result = linprog(
-        cost.ravel(),
-        A_eq=np.vstack([rows, columns]),
-        b_eq=np.concatenate([source, target]),
-        method="highs",
-    )
-    return float(result.fun)
-
-
-@pytest.mark.parametrize("shift", [0.0, 0.5, 2.0])
-def test_a_translation_costs_its_squared_length(shift: float) -> None:
-    x = torch.linspace(0, 1, 5, dtype=torch.float64)
-    cost = (x[:, None] - (x + shift)[None, :]).square()[None]
-    found = solve_exact(cost, uniform(1, 5), uniform(1, 5))
-    assert found.cost.item() == pytest.approx(shift**2, abs=1e-12)
-
-
-def test_mass_that_must_cross_pays_the_way() -> None:
-    # 0.7 on the left, 0.2 of it must go over at a price of 3: 0.6.
-    cost = torch.tensor([[[0.0, 3.0], [3.0, 0.0]]])
-    found = solve_exact(cost, torch.tensor([[0.7, 0.3]]), torch.tensor([[0.5, 0.5]]))
-    assert found.cost.item() == pytest.approx(0.6, abs=1e-7)
-    assert found.plan[0, 0, 1].item() == pytest.approx(0.2, abs=1e-7)
-
-
-@given(
-    n=st.integers(1, 7),
-    m=st.integers(1, 7),
-    seed=st.integers(0, 10_000),
-    zero=st.booleans(),
+from strategies.transport import (
+    SOLVERS,
+    emd_cost,
+    emd_similarity,
+    pool_to_nodes,
+    solve,
 )
-@settings(max_examples=60, deadline=None)
-def test_the_cost_agrees_with_a_linear_programme(
-    n: int, m: int, seed: int, zero: bool
-) -> None:
-    rng = np.random.default_rng(seed)
-    cost = rng.random((n, m))
-    source, target = rng.random(n) + 1e-3, rng.random(m) + 1e-3
-    if zero and n > 1:
-        source[0] = 0.0
-    source, target = source / source.sum(), target / target.sum()
-    found = solve_exact(*(torch.from_numpy(a)[None] for a in (cost, source, target)))
-    assert found.cost.item() == pytest.approx(
-        solve_with_highs(cost, source, target), abs=1e-9
-    )
-    assert found.marginal_error.item() < 1e-9
-    assert abs(found.gap.item()) < 1e-9  # primal = dual: the plan is optimal
+from tests.strategies.transport_problems import (
+    features,
+    make_problem,
+    solve_with_highs,
+    uniform,
+)
 
 
 def test_a_set_is_perfectly_similar_to_itself_in_any_order() -> None:
@@ -215,25 +163,185 @@ def test_features_that_diverged_are_refused() -> None:
         emd_similarity(nodes, nodes)
 
 
+@pytest.mark.parametrize("marginals", ["uniform", "cross-reference"])
+def test_the_score_agrees_with_a_linear_programme(marginals: str) -> None:
+    left, right = features(6, seed=8), features(5, seed=9)
+    found = emd_similarity(left, right, marginals=marginals)
+    for item in range(2):
+        u, v = left[item], right[item]
+        cosine = (u @ v.T) / (u.norm(dim=1)[:, None] * v.norm(dim=1)[None])
+        masses = uniform(2, 6)[item], uniform(2, 5)[item]
+        if marginals == "cross-reference":
+            raw = (u @ v.mean(0)).relu() + 1e-3, (v @ u.mean(0)).relu() + 1e-3
+            masses = raw[0] / raw[0].sum(), raw[1] / raw[1].sum()
+        expected = solve_with_highs(1 - cosine, *masses)
+        assert found.score[item].item() == pytest.approx(1 - expected.cost, abs=1e-9)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@given(seed=st.integers(0, 1000), n=st.integers(1, 6), m=st.integers(1, 6))
+@settings(max_examples=25, deadline=None)
+def test_the_order_of_nodes_does_not_matter(
+    solver: str, seed: int, n: int, m: int
+) -> None:
+    left, right = features(n, seed=seed), features(m, seed=seed + 1)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    plain = emd_similarity(left, right, solver=solver)
+    shuffled = emd_similarity(left[:, order], right, solver=solver)
+    allowed = 1e-12 + plain.transport.gap + shuffled.transport.gap
+    assert bool(((plain.score - shuffled.score).abs() <= allowed).all())
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_toll_on_every_way_adds_to_the_cost_and_changes_no_plan(solver: str) -> None:
+    problem = make_problem(7, 6, seed=1)
+    plain = solve(*problem, solver=solver)
+    dearer = solve(problem.cost + 0.25, *problem[1:], solver=solver)
+    torch.testing.assert_close(dearer.cost, plain.cost + 0.25)
+    torch.testing.assert_close(dearer.plan, plain.plan)
+
+
+def test_a_toll_on_one_node_is_paid_for_its_mass() -> None:
+    problem = make_problem(7, 6, seed=2)
+    toll = torch.zeros(1, 7, 1, dtype=torch.float64)
+    toll[0, 3] = 0.5
+    plain, dearer = solve(*problem), solve(problem.cost + toll, *problem[1:])
+    expected = plain.cost + 0.5 * problem.source[:, 3]
+    torch.testing.assert_close(dearer.cost, expected)
+
+
+@pytest.mark.parametrize("masses", ["random", "zeros", "wide"])
+def test_gradients_to_costs_and_weights_agree_with_finite_differences(
+    masses: str,
+) -> None:
+    problem = make_problem(6, 5, seed=4, batch=2, masses=masses)
+    # The mass of a node without any can only grow: softplus keeps it off the edge.
+    weights = [mass + 0.1 for mass in problem[1:]]
+    inputs = (problem.cost, *weights)
+
+    def value(cost: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        return emd_cost(
+            cost,
+            source / source.sum(1, keepdim=True),
+            target / target.sum(1, keepdim=True),
+        ).value
+
+    for tensor in inputs:
+        tensor.requires_grad_()
+    assert torch.autograd.gradcheck(value, inputs)
+
+
+def test_the_gradient_to_masses_is_a_centred_potential() -> None:
+    problem = make_problem(5, 4, seed=5)
+    source, target = (mass.requires_grad_() for mass in problem[1:])
+    found = emd_cost(problem.cost, source, target)
+    found.value.sum().backward()
+    assert source.grad is not None
+    assert target.grad is not None
+    assert (source.grad * source).sum().item() == pytest.approx(0, abs=1e-12)
+    assert (target.grad * target).sum().item() == pytest.approx(0, abs=1e-12)
+
+
 @pytest.mark.parametrize(
-    ("cost", "source", "target", "words"),
+    ("gradient", "reached"), [("none", []), ("flow", [0]), ("full", [0, 1, 2])]
+)
+def test_each_kind_of_gradient_reaches_what_it_says(
+    gradient: str, reached: list[int]
+) -> None:
+    inputs = [one.requires_grad_() for one in make_problem(4, 4, seed=6)]
+    value = emd_cost(*inputs, gradient=gradient).value
+    assert value.requires_grad == bool(reached)
+    if reached:
+        value.sum().backward()
+    assert [i for i, one in enumerate(inputs) if one.grad is not None] == reached
+
+
+def test_a_second_derivative_is_refused_rather_than_called_zero() -> None:
+    problem = make_problem(4, 4, seed=6)
+    cost = problem.cost.requires_grad_()
+    value = emd_cost(cost, *problem[1:]).value.square().sum()
+    (gradient,) = torch.autograd.grad(value, cost, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_autocast_does_not_coarsen_the_score() -> None:
+    left, right = (features(6, seed=seed).float() for seed in (1, 2))
+    plain = emd_similarity(left, right).score
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        within = emd_similarity(left, right).score
+    assert torch.equal(plain, within)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_features_get_gradients_of_their_own_type(
+    dtype: torch.dtype,
+) -> None:
+    left = features(6, seed=1).to(dtype).requires_grad_()
+    right = features(6, seed=2).to(dtype)
+    score = emd_similarity(
+        left, right, marginals="cross-reference", gradient="full"
+    ).score
+    score.sum().backward()
+    assert left.grad is not None
+    assert left.grad.dtype == dtype
+    assert bool(torch.isfinite(left.grad).all())
+
+
+def test_scores_in_single_precision_never_leave_their_range() -> None:
+    nodes = features(16, seed=3, batch=64, dim=40).float()
+    assert float(emd_similarity(nodes, nodes).score.max()) <= 1.0
+    assert float(emd_similarity(nodes, -nodes).score.min()) >= -1.0
+
+
+def test_sets_of_zeros_have_score_zero_and_finite_gradients() -> None:
+    left = torch.zeros(1, 3, 4, requires_grad=True)
+    found = emd_similarity(
+        left, torch.zeros(1, 2, 4), marginals="cross-reference", gradient="full"
+    )
+    found.score.sum().backward()
+    assert found.score.item() == 0.0
+    assert left.grad is not None
+    assert bool(torch.isfinite(left.grad).all())
+
+
+def test_features_whose_norm_overflows_are_refused() -> None:
+    # Otherwise every cosine with them would silently be 0.
+    nodes = torch.full((1, 2, 3), 1e30)
+    with pytest.raises(ValueError, match="diverged"):
+        emd_similarity(nodes, nodes)
+
+
+def test_a_node_without_mass_takes_no_part() -> None:
+    problem = make_problem(4, 3, seed=7)
+    source = problem.source.clone()
+    source[0, 2] = 0.0
+    source = source / source.sum()
+    kept = [0, 1, 3]
+    with_it = solve(problem.cost, source, problem.target)
+    without = solve(problem.cost[:, kept], source[:, kept], problem.target)
+    torch.testing.assert_close(with_it.cost, without.cost)
+    assert with_it.plan[0, 2].sum().item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
     [
-        (torch.zeros(2, 2), uniform(1, 2), uniform(1, 2), "Wanted cost"),
-        (torch.zeros(1, 2, 3), uniform(1, 2), uniform(1, 2), "belong together"),
-        (torch.zeros(1, 2, 2), uniform(1, 2) * 2, uniform(1, 2), "sum to one"),
-        (
-            torch.zeros(1, 2, 2),
-            torch.tensor([[1.5, -0.5]]),
-            uniform(1, 2),
-            "Masses must be >= 0",
-        ),
+        ({"solver": "magic"}, "solver must be one of"),
+        ({"gradient": "half"}, "gradient must be one of"),
+        ({"marginals": "wild"}, "marginals must be one of"),
     ],
 )
-def test_problems_that_are_none_are_refused(
-    cost: torch.Tensor, source: torch.Tensor, target: torch.Tensor, words: str
+def test_options_that_do_not_exist_are_refused(
+    option: dict[str, str], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        solve_exact(cost, source, target)
+        emd_similarity(features(3, seed=0), features(3, seed=1), **option)  # type: ignore[arg-type]
+
+
+def test_features_that_do_not_belong_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="Features must be"):
+        emd_similarity(torch.zeros(1, 3, 4), torch.zeros(1, 3, 5))
 
 
 @pytest.mark.gpu
