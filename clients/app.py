@@ -1,20 +1,19 @@
 """The hospital's ClientApp: wiring only."""
 
+from statistics import fmean as mean
+
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from clients.containment import contain_failures
+from clients.evaluation import evaluate
 from clients.hospital import Hospital
-from clients.training import (
-    TrainPlan,
-    TrainReport,
-    evaluate,
-    train_on_labels,
-    train_with_teachers,
-)
+from clients.networks import receive_model
+from clients.optimisation import TrainPlan, TrainReport
+from clients.prototypes import find_prototypes
+from clients.proxies import distil_on_proxies
+from clients.training import Retention, train_on_labels, train_with_teachers
 from models.network import SegmentationNetwork
-from models.registry import build_model
-from models.weights import check_weights
 from strategies import messages
 from strategies.accumulation import State
 from strategies.randomness import derive_seed
@@ -39,11 +38,35 @@ def introduce(message: Message, context: Context) -> Message:
     return Message(content, reply_to=message)
 
 
+@app.query("prototypes", mods=[contain_failures])
+def tell_prototypes(message: Message, context: Context) -> Message:
+    """Tell the tokens that stand for this hospital's frames; they leave it."""
+    settings = RunSettings.from_run_config(context.run_config)
+    hospital = Hospital.from_node_config(context.node_config, settings)
+    job = messages.unpack_job(message)
+    tokens = find_prototypes(
+        receive_model(hospital.recipe, job.weights, source="the accumulated model"),
+        hospital.split.train,
+        count=settings.fedefm.prototypes,
+        tap=settings.fedefm.tap,
+        grid_size=settings.fedefm.grid_size,
+        settings=settings.frames,
+        batch_size=settings.train.batch_size,
+        device=hospital.device,
+        seed=_plan(settings, job, "prototypes", hospital.name, 1).seed,
+    )
+    content = messages.pack_reply(hospital.name, {}, state={messages.TOKENS: tokens})
+    return Message(content, reply_to=message)
+
+
 @app.train(mods=[contain_failures])
 def train_local(message: Message, context: Context) -> Message:
     """Train the received model on this hospital's labels."""
     settings = RunSettings.from_run_config(context.run_config)
-    is_warmup = settings.strategy == "fedefm"  # whose only local steps are round 0
+    is_warmup = (
+        settings.strategy == "fedefm"
+        and messages.unpack_round(message) == 0  # FedAvg has no warm-up
+    )
     steps = settings.fedefm.warmup_steps if is_warmup else settings.train.steps
     return _train(message, context, settings, "local", steps)
 
@@ -52,8 +75,16 @@ def train_local(message: Message, context: Context) -> Message:
 def train_overseas(message: Message, context: Context) -> Message:
     """Train a neighbour's model on this hospital's labels."""
     settings = RunSettings.from_run_config(context.run_config)
+    fedefm = settings.fedefm
+    retention = None
+    if fedefm.teach_on == "host":
+        retention = Retention(
+            beta=fedefm.beta_in(messages.unpack_round(message)),
+            temperature=fedefm.temperature,
+            distil_classes=fedefm.distil_classes,
+        )
     return _train(
-        message, context, settings, "overseas", settings.fedefm.overseas_steps
+        message, context, settings, "overseas", fedefm.overseas_steps, retention
     )
 
 
@@ -63,20 +94,41 @@ def train_distil(message: Message, context: Context) -> Message:
     settings = RunSettings.from_run_config(context.run_config)
     hospital = Hospital.from_node_config(context.node_config, settings)
     job = messages.unpack_job(message)
-    model = _load_model(settings, job.weights, "the student")
     report = train_with_teachers(
-        model,
-        {
-            host: _load_model(settings, state, f"the teacher from '{host}'")
-            for host, state in job.teachers.items()
-        },
+        model := receive_model(hospital.recipe, job.weights, source="the student"),
+        job.teachers,
         hospital.split.train,
         _plan(settings, job, "distil", hospital.name, settings.train.steps),
         hospital.device,
         settings=settings.fedefm,
         beta=settings.fedefm.beta_in(job.round_number),
+        controls=_train_at_home(settings, hospital, job),
+        prototypes=job.prototypes,
+        common=job.common,
     )
-    return _trained_reply(message, hospital, model, report, job.owner)
+    return _trained_reply(message, hospital, settings, model, report)
+
+
+@app.train("proxy", mods=[contain_failures])
+def train_on_proxies(message: Message, context: Context) -> Message:
+    """Let all silos' models teach the accumulated one on simulated frames."""
+    settings = RunSettings.from_run_config(context.run_config)
+    hospital = Hospital.from_node_config(context.node_config, settings)
+    job = messages.unpack_job(message)
+    report = distil_on_proxies(
+        model := receive_model(
+            hospital.recipe, job.weights, source="the accumulated model"
+        ),
+        job.teachers,
+        # Whoever computes it, the result is the same.
+        _plan(settings, job, "proxy", "", settings.fedefm.proxy_steps),
+        hospital.device,
+        settings=settings.fedefm,
+        image_size=settings.frames.frame_size,
+        prototypes=job.prototypes,
+        common=job.common,
+    )
+    return _trained_reply(message, hospital, settings, model, report)
 
 
 @app.evaluate(mods=[contain_failures])
@@ -86,41 +138,47 @@ def measure(message: Message, context: Context) -> Message:
     hospital = Hospital.from_node_config(context.node_config, settings)
     job = messages.unpack_job(message)
     frames = hospital.split.test if job.split == "test" else hospital.split.validation
-    loss, counts = evaluate(
-        _load_model(settings, job.weights, "the global model"),
+    evaluation = evaluate(
+        receive_model(hospital.recipe, job.weights, source="the global model"),
         frames,
         settings=settings.frames,
         batch_size=settings.train.batch_size,
         device=hospital.device,
+        measures=settings.evaluation.measures_of(job.split),
     )
-    metrics = {
-        messages.NUM_EXAMPLES: len(frames),
-        messages.LOSS: loss,
-        **counts.to_dict(),
-    }
-    return Message(messages.pack_reply(hospital.name, metrics), reply_to=message)
+    content = messages.pack_reply(hospital.name, evaluation.to_metrics())
+    return Message(content, reply_to=message)
 
 
 def _train(
-    message: Message, context: Context, settings: RunSettings, phase: str, steps: int
+    message: Message,
+    context: Context,
+    settings: RunSettings,
+    phase: str,
+    steps: int,
+    retention: Retention | None = None,
 ) -> Message:
     hospital = Hospital.from_node_config(context.node_config, settings)
     job = messages.unpack_job(message)
-    model = _load_model(settings, job.weights, "the received model")
+    model = receive_model(hospital.recipe, job.weights, source="the received model")
     plan = _plan(settings, job, phase, hospital.name, steps)
-    report = train_on_labels(model, hospital.split.train, plan, hospital.device)
-    return _trained_reply(message, hospital, model, report, job.owner)
-
-
-def _load_model(
-    settings: RunSettings, state: State | None, source: str
-) -> SegmentationNetwork:
-    model = build_model(
-        settings.model.name, image_size=settings.model.image_size, seed=settings.seed
+    report = train_on_labels(
+        model, hospital.split.train, plan, hospital.device, retention=retention
     )
-    check_weights(state or {}, model.trainable_state(), source=source)
-    model.load_trainable_state(state or {})
-    return model
+    return _trained_reply(message, hospital, settings, model, report)
+
+
+def _train_at_home(
+    settings: RunSettings, hospital: Hospital, job: messages.Job
+) -> dict[str, State]:
+    """Return the diagonal's control: what overseas steps at home make of a student."""
+    if not settings.fedefm.diagonal:
+        return {}
+    copy = receive_model(hospital.recipe, job.weights, source="the student")
+    steps = settings.fedefm.overseas_steps
+    plan = _plan(settings, job, "at home", hospital.name, steps)
+    train_on_labels(copy, hospital.split.train, plan, hospital.device)
+    return {hospital.name: copy.trainable_state()}
 
 
 def _plan(
@@ -147,20 +205,26 @@ def _plan(
 def _trained_reply(
     message: Message,
     hospital: Hospital,
+    settings: RunSettings,
     model: SegmentationNetwork,
     report: TrainReport,
-    owner: str,
 ) -> Message:
-    def mean(values: list[float]) -> float:
-        return sum(values) / len(values) if values else 0.0
-
     metrics = {
         messages.NUM_EXAMPLES: len(hospital.split.train),
-        messages.LOSS: mean(report.label_losses),
-        **{messages.SCORE + name: mean(v) for name, v in report.scores.items()},
-        **{messages.WEIGHT + name: mean(v) for name, v in report.weights.items()},
+        messages.LOSS: mean(report.label_losses or report.losses or [0.0]),
     }
+    for key, series in (
+        (messages.SCORE, {**report.scores, **report.control_scores}),
+        (messages.WEIGHT, report.weights),
+        (messages.GAP, report.gaps),
+        (messages.TEACHER_LOSS, report.teacher_losses),
+    ):
+        metrics |= {key + name: mean(values) for name, values in series.items()}
     content = messages.pack_reply(
-        hospital.name, metrics, state=model.trainable_state(), owner=owner
+        hospital.name,
+        metrics,
+        state=model.trainable_state(),
+        wire=settings.wire,
+        owner=messages.unpack_owner(message),
     )
     return Message(content, reply_to=message)

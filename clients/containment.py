@@ -14,14 +14,23 @@ from flwr.app import Context, Message
 from flwr.clientapp.typing import ClientAppCallable
 
 from clients.data.errors import DataError
-from clients.training import TrainingError
+from clients.optimisation import TrainingError
+from models.taps import TapError
 from models.weights import WeightsError
 from strategies.messages import error_reply
 from strategies.settings import SettingsError
+from strategies.transport_exact import TransportError
 
 log = logging.getLogger(__name__)
 
-SAFE_ERRORS = (DataError, TrainingError, WeightsError, SettingsError)
+SAFE_ERRORS = (
+    DataError,
+    TrainingError,
+    WeightsError,
+    SettingsError,
+    TapError,
+    TransportError,
+)
 
 
 def contain_failures(

@@ -14,7 +14,9 @@ import torch
 
 from clients.data.errors import DataError
 from clients.data.splits import Split, split_by_patient
+from clients.networks import digest_of_frozen
 from clients.sites import SiteSpec, deployed_site, load_frames, load_sites
+from models.assembly import Recipe
 from strategies.data_settings import DataSettings
 from strategies.randomness import derive_seed
 from strategies.settings import RunSettings, SettingValue
@@ -31,6 +33,7 @@ class Hospital:
     split: Split
     device: torch.device
     num_sites: int  # hospitals that the sites file lists; 0 where nobody knows
+    recipe: Recipe  # of the run's network, with this machine's checkpoint
 
     @classmethod
     def from_node_config(
@@ -55,6 +58,9 @@ class Hospital:
             split=_read_split(spec, settings.frames, settings.seed),
             device=prepare_device(settings),
             num_sites=num_sites,
+            recipe=settings.model.recipe(
+                settings.seed, checkpoint=str(node_config.get("checkpoint", ""))
+            ),
         )
 
     def facts(self) -> dict[str, str | int | float | bool | list[str]]:
@@ -76,6 +82,7 @@ class Hospital:
             ),
             **{f"frames-{name}": len(frames) for name, frames in parts.items()},
             **{f"digest-{name}": frames.digest() for name, frames in parts.items()},
+            "digest-frozen": digest_of_frozen(self.recipe),
         }
 
 

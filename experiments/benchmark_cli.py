@@ -10,10 +10,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.attention_cli import attention_command
+from experiments.benchmarks.modes import MODES
 from experiments.benchmarks.networks import (
-    MODES,
     REFERENCE,
     Cost,
+    Measurements,
     Timing,
     count_cost,
     describe_machine,
@@ -21,10 +23,14 @@ from experiments.benchmarks.networks import (
     to_json,
 )
 from experiments.command_errors import user_errors
+from experiments.emd_cli import emd_command
+from experiments.learning_cli import learning_command
+from experiments.profile_cli import profile_command
 from models.registry import BUILDERS
 from strategies.settings import SettingsError
 
 RESULTS = Path(__file__).parent / "benchmarks" / "results"
+MISSING = "–"
 DEFAULT_NAMES = ("unet", "fga-net", "fga-net-small", "sam-tiny")
 
 benchmark_app = typer.Typer(
@@ -32,6 +38,10 @@ benchmark_app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+benchmark_app.command("attention")(attention_command)
+benchmark_app.command("learning")(learning_command)
+benchmark_app.command("emd")(emd_command)
+benchmark_app.command("profile")(profile_command)
 
 
 @benchmark_app.callback()
@@ -48,7 +58,7 @@ def networks_command(
     batches: Annotated[str, typer.Option(help="Frames at once, as 1,8.")] = "1,8",
     modes: Annotated[
         str, typer.Option(help=f"Some of {', '.join(MODES)}.")
-    ] = "eager,channels-last,bf16",
+    ] = "eager,channels-last,fused,bf16",
     repeats: Annotated[int, typer.Option(min=1, help="Measured passes.")] = 5,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Of PyTorch.")] = 1,
@@ -64,7 +74,7 @@ def networks_command(
         place = torch.device(device)
         status = Console(stderr=True)
         costs = [count_cost(name, size) for name in chosen]
-        timings = time_networks(
+        measured = time_networks(
             chosen,
             size=size,
             batches=sizes,
@@ -74,8 +84,13 @@ def networks_command(
             progress=lambda text: status.print(text, style="dim"),
         )
     # Wider than most pipes claim to be: cut numbers are worse than long lines.
-    Console(width=max(Console().width, 110)).print(_table(costs, timings, size))
-    content = {"size": size, **describe_machine(place), **to_json(costs, timings)}
+    table = _table(costs, measured, chosen_modes, sizes, size)
+    Console(width=max(Console().width, 80 + 35 * len(sizes))).print(table)
+    for reason in dict.fromkeys(one.reason for one in measured.failures):
+        which = [f"{f.name} {f.mode}" for f in measured.failures if f.reason == reason]
+        missing = ", ".join(dict.fromkeys(which))
+        status.print(f"Not measured ({missing}): {reason}", style="yellow")
+    content = {"size": size, **describe_machine(place), **to_json(costs, measured)}
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -89,37 +104,51 @@ def _choose(text: str, allowed: tuple[str, ...], option: str) -> list[str]:
     return chosen
 
 
-def _table(costs: list[Cost], timings: list[Timing], size: int) -> Table:
+def _table(
+    costs: list[Cost],
+    measured: Measurements,
+    modes: list[str],
+    batches: list[int],
+    size: int,
+) -> Table:
     table = Table(
         title=f"Forward pass at {size} px",
         caption="10⁶ parameters; multiply-accumulates by the FGA-Net paper's rules and "
-        "truly; milliseconds a frame at a batch size, and over the U-Net's; largest "
+        f"truly; milliseconds a frame, ratio to {REFERENCE} measured in turn with it, "
+        "frames per second and peak MiB beside the weights, at a batch size; largest "
         "difference of a logit from the eager ones.",
         box=box.SIMPLE_HEAD,
     )
     for heading in ("network", "10⁶", "paper G", "true G", "mode"):
         table.add_column(heading, no_wrap=True)
-    for batch in sorted({one.batch for one in timings}):
-        table.add_column(f"ms at {batch}", justify="right", no_wrap=True)
-        table.add_column(f"/ {REFERENCE}", justify="right", no_wrap=True)
+    for batch in batches:
+        for heading in (f"ms at {batch}", f"/ {REFERENCE}", "per s", "MiB"):
+            table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("off by", justify="right", no_wrap=True)
-    by_key = {(one.name, one.mode, one.batch): one for one in timings}
+    by_key = {(one.name, one.mode, one.batch): one for one in measured.timings}
     for cost in costs:
-        for mode in dict.fromkeys(one.mode for one in timings):
-            rows = [one for one in timings if (one.name, one.mode) == (cost.name, mode)]
-            cells: list[str] = []
-            for one in rows:
-                base = by_key.get((REFERENCE, mode, one.batch))
-                ratio = f"{one.milliseconds / base.milliseconds:.2f}" if base else "–"
-                cells += [f"{one.milliseconds:.1f}", ratio]
-            first = mode == timings[0].mode
-            table.add_row(
-                cost.name if first else "",
-                f"{cost.parameters / 1e6:.2f}" if first else "",
-                f"{cost.published_gmacs:.2f}" if first else "",
-                f"{cost.true_gmacs:.2f}" if first else "",
-                mode,
-                *cells,
-                f"{max(one.largest_difference for one in rows):.1e}",
-            )
+        name = [
+            cost.name,
+            f"{cost.parameters / 1e6:.2f}",
+            f"{cost.published_gmacs:.2f}",
+            f"{cost.true_gmacs:.2f}",
+        ]
+        for mode in modes:
+            rows = [by_key.get((cost.name, mode, batch)) for batch in batches]
+            off = [one.largest_difference for one in rows if one]
+            worst = f"{max(off):.1e}" if off else MISSING
+            cells = [cell for one in rows for cell in _cells(one)]
+            table.add_row(*name, mode, *cells, worst)
+            name = ["", "", "", ""]
     return table
+
+
+def _cells(timing: Timing | None) -> list[str]:
+    if timing is None:
+        return [MISSING] * 4
+    return [
+        f"{timing.milliseconds:.1f}",
+        MISSING if timing.ratio is None else f"{timing.ratio:.2f}",
+        f"{timing.frames_per_second:.1f}",
+        MISSING if timing.peak_mib is None else f"{timing.peak_mib:.0f}",
+    ]

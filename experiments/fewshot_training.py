@@ -24,12 +24,12 @@ from experiments.fewshot import (
     run_generator,
     unseen_frames,
 )
+from models.assembly import restore_model
 from models.losses import SegmentationLoss
 from models.metrics import count_segmentation
 from models.network import SegmentationNetwork
 from models.registry import build_model
-from models.weights import check_weights
-from server.checkpoints import load_foundation
+from server.checkpoints import load_foundation, recipe_of
 
 PREDICTION_BATCH = 8  # frames per pass without gradients
 
@@ -146,16 +146,11 @@ def learning_rate_at(step: int, settings: FinetuneSettings) -> float:
 
 def _starting_model(task: FinetuneTask) -> SegmentationNetwork:
     state, card = load_foundation(task.checkpoint)
-    is_foundation = task.start == "foundation"
-    # The parts that do not travel must be those of the federation, too.
-    model = build_model(
-        card["model-name"],
-        image_size=card["image-size"],
-        seed=card["seed"] if is_foundation else task.seed,
-    )
-    if is_foundation:
-        check_weights(state, model.trainable_state(), source="the foundation model")
-        model.load_trainable_state(state)
+    recipe = recipe_of(card)
+    if task.start == "foundation":
+        model = restore_model(state, recipe)
+    else:
+        model = build_model(recipe.name, image_size=recipe.image_size, seed=task.seed)
     return model.to(task.device)
 
 

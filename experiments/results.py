@@ -8,14 +8,22 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.live import UNKNOWN
+from models.classes import CLASS_NAMES
+from server.journal import TEST_TABLE_CSV
 from server.mlflow_page import RUNS_PAGE, ui_command
 
-TEST_COLUMNS = {
-    "Dice": "test/dice",
-    "clDice": "test/cldice",
-    "catheter": "test/dice.catheter",
-    "guidewire": "test/dice.guidewire",
+CLASS_COLUMNS = {  # heading: name behind "test/catheter/", and digits to show
+    "Dice": ("pooled.dice", 3),
+    "clDice": ("pooled.cldice", 3),
+    "IoU": ("pooled.iou", 3),
+    "HD95\npx": ("device-image.hd95-px", 1),
+    "ASSD\npx": ("device-image.assd-px", 1),
+    "breaks": ("device-image.breaks", 2),
+    "tip\npx": ("device-image.tip-error-px", 1),
+    "AUC": ("pooled.auc", 3),
 }
+BOTH_COLUMNS = {"Dice": "test/dice", "clDice": "test/cldice"}
 
 
 def federation_table(result: Mapping[str, Any]) -> Table:
@@ -25,22 +33,26 @@ def federation_table(result: Mapping[str, Any]) -> Table:
         result: The content of `result.json`.
 
     Returns:
-        One row a hospital and one for the frames of all; pooled Dice and clDice.
+        For each hospital and for the frames of all: a row of both classes together
+        and one of each class that somebody annotated there.
     """
     table = Table(
         title="Foundation model on each hospital's test frames",
-        caption="Pooled over frames and classes, 0 to 1.",
+        caption="Dice, clDice, IoU, AUC: pooled over frames. HD95, ASSD, breaks, tip "
+        "error: means over the frames that show the device; what is missed at an end "
+        "is no break.",
         box=box.SIMPLE_HEAD,
+        pad_edge=False,  # so that it fits 80 characters
     )
-    table.add_column("Hospital")
-    for column in TEST_COLUMNS:
+    table.add_column("Hospital", overflow="fold")
+    for column in CLASS_COLUMNS:
         table.add_column(column, justify="right")
     for site, scores in sorted(result["test"].items()):
-        table.add_row(site, *_cells(scores))
+        _add_rows(table, site, scores)
     table.add_section()
-    table.add_row("[bold]all frames[/]", *_cells(result["global"]))
+    _add_rows(table, "[bold]all frames[/]", result["global"])
     for site in result["missing"]:
-        table.add_row(f"[red]{site}[/]", *["missing"] * len(TEST_COLUMNS))
+        table.add_row(f"[red]{site}[/]", *["missing"] * len(BOTH_COLUMNS))
     return table
 
 
@@ -62,6 +74,8 @@ def show_paths(console: Console, run_folder: Path, *, finetuned: bool) -> None:
     for name in ("curves", "edges", "topology"):
         if (figures / f"{name}.png").exists():
             lines[f"Figure {name}"] = figures / f"{name}.png"
+    if (run_folder / TEST_TABLE_CSV).exists():
+        lines["Every test metric"] = run_folder / TEST_TABLE_CSV
     lines["All numbers"] = run_folder / "metrics.jsonl"
     width = max(map(len, lines))
     for name, path in lines.items():
@@ -72,6 +86,18 @@ def show_paths(console: Console, run_folder: Path, *, finetuned: bool) -> None:
         console.print(f"and in a browser {RUNS_PAGE}", soft_wrap=True, highlight=False)
 
 
-def _cells(scores: Mapping[str, float | None]) -> list[str]:
-    values = [scores.get(key) for key in TEST_COLUMNS.values()]
-    return ["–" if value is None else f"{value:.3f}" for value in values]
+def _add_rows(table: Table, name: str, scores: Mapping[str, float | None]) -> None:
+    both = [_cell(scores.get(BOTH_COLUMNS.get(key, "")), 3) for key in CLASS_COLUMNS]
+    table.add_row(name, *both)
+    for label in CLASS_NAMES:
+        values = {
+            metric: scores.get(f"test/{label}/{metric}")
+            for metric, _ in CLASS_COLUMNS.values()
+        }
+        if any(value is not None for value in values.values()):
+            cells = [_cell(values[key], n) for key, n in CLASS_COLUMNS.values()]
+            table.add_row(f"  {label}", *cells)
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return UNKNOWN if value is None else f"{value:.{digits}f}"

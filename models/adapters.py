@@ -138,6 +138,31 @@ def merge_lora(adapted: "PeftModel") -> Sam:
     return model
 
 
+def merge_adapters(model: Sam) -> None:
+    """Do what `merge_lora` does without peft's handle, in place.
+
+    Args:
+        model: With adapters of `add_lora`, or without: then it stays as it is.
+
+    Raises:
+        ValueError: If a merged weight would not be finite.
+    """
+    if not any(isinstance(part, SplitQkv) for part in model.modules()):
+        return
+    make_torchvision_importable()
+    from peft.tuners.lora import LoraLayer
+
+    for part in model.modules():
+        if not isinstance(part, SplitQkv):
+            continue
+        for name in ("q", "k", "v"):
+            layer = getattr(part, name)
+            if isinstance(layer, LoraLayer):
+                layer.merge(safe_merge=True)
+                setattr(part, name, layer.get_base_layer())
+    fuse_qkv(model)
+
+
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device)
     with torch.no_grad():

@@ -1,17 +1,22 @@
 """SAM's attention with relative positions, without ever forming the attention matrix.
 
 `segment_anything` adds a decomposed relative position to the logits [Li et al.,
-"MViTv2", CVPR 2022, eq. 4]: logit(q, k) = s q·k + q·R_h[row] + q·R_w[column]. The two
-extra terms are scalar products too, of the query's position scores with one-hot codes
-of the key's row and column. Appended to query and key, they let the plain fused
-attention of PyTorch do the whole sum; memory grows with the number of tokens and not
-with its square.
+"MViTv2", CVPR 2022, eq. 4]: logit(q, k) = s q·k + q·R_h[row] + q·R_w[column]. Either
+way below, memory grows with the number of tokens and not with its square.
+
+On a CPU in float32 `models/block_attention.py` adds the two terms block by block.
+Elsewhere they become scalar products too, of the query's position scores with one-hot
+codes of the key's row and column; appended to query and key, they let PyTorch's fused
+attention do the whole sum. That kernel wants the value as wide as the key, so at
+1024 px it multiplies three times what is needed. Measured on one core in float32,
+forward and backward: blocks take 0.6 of its time at 512 px and half at 1024 px.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.block_attention import attend_in_blocks
 from models.torchvision_ops import make_torchvision_importable
 
 make_torchvision_importable()
@@ -67,24 +72,21 @@ class FusedAttention(nn.Module):
     def _attend_with_positions(
         self, query: Tensor, key: Tensor, value: Tensor, height: int, width: int
     ) -> Tensor:
-        batch, heads, count, head_dim = query.shape
+        batch, heads, _, head_dim = query.shape
         grid = query.reshape(batch, heads, height, width, head_dim)
         by_row = get_rel_pos(height, height, self.rel_pos_h).to(query.dtype)
         by_column = get_rel_pos(width, width, self.rel_pos_w).to(query.dtype)
-        rows = torch.einsum("nahwc,hkc->nahwk", grid, by_row)
-        columns = torch.einsum("nahwc,wkc->nahwk", grid, by_column)
-        position_query = torch.cat([rows, columns], -1).flatten(2, 3)
-        position_key = _position_codes(height, width, like=key)
-        long_query = torch.cat([query * self.scale, position_query], dim=-1)
-        long_key = torch.cat(
-            [key, position_key.expand(batch, heads, count, -1)], dim=-1
-        )
-        # The fused kernels want equal widths of query, key and value.
-        padded = functional.pad(value, (0, height + width))
-        attended = functional.scaled_dot_product_attention(
-            long_query, long_key, padded, scale=1.0
-        )
-        return attended[..., :head_dim]
+        rows = torch.einsum("nahwc,hkc->nahwk", grid, by_row).flatten(2, 3)
+        columns = torch.einsum("nahwc,wkc->nahwk", grid, by_column).flatten(2, 3)
+        # The scores, and not the query, have the precision that autocast wants.
+        if rows.device.type == "cpu" and rows.dtype == torch.float32:
+            parts = (query, key, value, rows, columns)
+            attended, _ = attend_in_blocks(
+                *(part.flatten(0, 1) for part in parts), self.scale
+            )
+            result: Tensor = attended.view(batch, heads, -1, head_dim)
+            return result
+        return _attend_widened(query * self.scale, key, value, rows, columns)
 
 
 def fuse_attention(encoder: ImageEncoderViT) -> None:
@@ -97,6 +99,22 @@ def fuse_attention(encoder: ImageEncoderViT) -> None:
     for block in encoder.blocks:
         if isinstance(block.attn, Attention):
             block.attn = FusedAttention(block.attn)
+
+
+def _attend_widened(
+    query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor
+) -> Tensor:
+    """Attend with the position scores as further products of query and key."""
+    height, width = rows.shape[-1], columns.shape[-1]
+    codes = _position_codes(height, width, like=key)
+    long_query = torch.cat([query, rows, columns], dim=-1)
+    long_key = torch.cat([key, codes.expand(*key.shape[:3], -1)], dim=-1)
+    # The fused kernels want equal widths of query, key and value.
+    padded = functional.pad(value, (0, height + width))
+    attended = functional.scaled_dot_product_attention(
+        long_query, long_key, padded, scale=1.0
+    )
+    return attended[..., : value.shape[-1]]
 
 
 def _position_codes(height: int, width: int, *, like: Tensor) -> Tensor:

@@ -159,12 +159,16 @@ def nearest_distances(
         ValueError: If the spacing is not positive and finite.
     """
     scale = pixel_size(spacing_mm)
-    starts, ends = np.argwhere(pixels) * scale, np.argwhere(others) * scale
-    if not (len(starts) and len(ends)):
-        return np.full(len(starts), np.inf)
+    is_away = ~others[pixels]  # the other pixels are their own nearest
+    distances: Distances = np.zeros(is_away.size)
+    if not is_away.any():
+        return distances
+    ends = np.argwhere(boundary(others)) * scale  # seen from outside, one is nearest
+    if not len(ends):
+        return np.full(is_away.size, np.inf)
     # Devices cover a percent of a frame: a tree over their pixels is several times
     # faster than a distance transform of the whole frame, and as exact.
-    distances: Distances = KDTree(ends).query(starts)[0]
+    distances[is_away] = KDTree(ends).query(np.argwhere(pixels & ~others) * scale)[0]
     return distances
 
 

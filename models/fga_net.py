@@ -38,7 +38,7 @@ class DoubleConvolution(nn.Sequential):
             self.append(nn.Conv2d(before, after, 3, padding=1, bias=False))
             self.append(nn.BatchNorm2d(after))
             self.append(nn.Dropout(dropout))
-            self.append(nn.LeakyReLU(0.01))
+            self.append(nn.LeakyReLU(0.01, inplace=True))
 
 
 def shift_eight(features: Tensor) -> Tensor:
@@ -92,9 +92,10 @@ class ShiftDeformableAttention(nn.Module):
         moves = self.offset(shifted)
         mask = moves[:, 18:].sigmoid() if self.modulated else None
         deformed = self.deform(shifted, moves[:, :18], mask)
-        # Without affine parameters: one over (C, H, W) would fix the input's size.
-        normed = functional.layer_norm(deformed, deformed.shape[1:])
-        return features * normed.sigmoid()
+        # The layer norm over (C, H, W), as one group: it keeps the memory format.
+        # Without affine parameters, which would fix the input's size.
+        normed = functional.group_norm(deformed, 1)
+        return features * normed.sigmoid_()
 
 
 class BilateralAggregation(nn.Module):
@@ -135,14 +136,17 @@ class BilateralAggregation(nn.Module):
         self.skip_reduce = nn.Sequential(*convolve(3, stride=2))
         self.deep_grow = nn.Sequential(*convolve(3))
         self.deep_keep = separable()
-        self.out = nn.Sequential(*convolve(out_kernel), nn.ReLU())
+        self.out = nn.Sequential(*convolve(out_kernel), nn.ReLU(inplace=True))
 
     def forward(self, skip: Tensor, deep: Tensor) -> Tensor:
         """Join (batch, c, h, w) and (batch, c, h / 2, w / 2) to (batch, c, h, w)."""
         size = skip.shape[2:]
-        fine = self.skip_keep(skip) * resize(self.deep_grow(deep), size).sigmoid()
-        coarse = self.skip_reduce(skip) * self.deep_keep(deep).sigmoid()
-        joined: Tensor = self.out(fine + resize(coarse, size))
+        # In place where no gradient needs what was there, and sum and product in one:
+        # at full size every pass over the memory costs as much as a small convolution.
+        coarse = self.skip_reduce(skip) * self.deep_keep(deep).sigmoid_()
+        gate = resize(self.deep_grow(deep), size).sigmoid_()
+        fine = torch.addcmul(resize(coarse, size), self.skip_keep(skip), gate)
+        joined: Tensor = self.out(fine)
         return joined
 
 
@@ -217,16 +221,20 @@ class FGANet(SegmentationNetwork):
             images: (batch, 1, size, size), float.
 
         Returns:
-            Logits (batch, classes, size, size), features (batch, 512, size / 32, ...).
+            Logits (batch, classes, size, size), features (batch, 512, size / 32, ...)
+            and, in training, the logits of the auxiliary heads if it has any.
 
         Raises:
             ValueError: If the images are not of that shape.
         """
         stages = self._stages(images)
-        return SegmentationOutput(self.head(stages[-1]), stages[0])
+        auxiliaries = self._auxiliaries(stages, images) if self.training else ()
+        return SegmentationOutput(self.head(stages[-1]), stages[0], auxiliaries)
 
-    def forward_with_auxiliaries(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Segment images with every head.
+    def forward_with_auxiliaries(
+        self, images: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Segment images with every head, in training or not.
 
         Args:
             images: (batch, 1, size, size), float.
@@ -239,11 +247,13 @@ class FGANet(SegmentationNetwork):
             ValueError: If the images are not of that shape.
         """
         stages = self._stages(images)
-        auxiliaries = [
+        return self.head(stages[-1]), self._auxiliaries(stages, images)
+
+    def _auxiliaries(self, stages: list[Tensor], images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(
             resize(head(features), images.shape[2:])
             for head, features in zip(self.auxiliary, stages, strict=False)
-        ]
-        return self.head(stages[-1]), auxiliaries
+        )
 
     def _stages(self, images: Tensor) -> list[Tensor]:
         """Return the features of the deepest stage and of every stage on the way up."""
@@ -261,15 +271,27 @@ class FGANet(SegmentationNetwork):
         return stages
 
 
-def build_fga_net(*, image_size: int, num_classes: int) -> FGANet:
+def build_fga_net(
+    *, image_size: int, num_classes: int, deep_supervision: bool = False
+) -> FGANet:
     """Build the published network: 45.1 million parameters with one class."""
-    return FGANet(image_size=image_size, num_classes=num_classes)
+    return FGANet(
+        image_size=image_size,
+        num_classes=num_classes,
+        deep_supervision=deep_supervision,
+    )
 
 
-def build_fga_net_small(*, image_size: int, num_classes: int) -> FGANet:
+def build_fga_net_small(
+    *, image_size: int, num_classes: int, deep_supervision: bool = False
+) -> FGANet:
     """Build FGA-Net at a quarter of its width, for a CPU."""
-    widths = [width // 4 for width in WIDTHS]
-    return FGANet(image_size=image_size, num_classes=num_classes, widths=widths)
+    return FGANet(
+        image_size=image_size,
+        num_classes=num_classes,
+        widths=[width // 4 for width in WIDTHS],
+        deep_supervision=deep_supervision,
+    )
 
 
 def _attention(channels: int, modulated: bool, is_deep: bool) -> nn.Module:

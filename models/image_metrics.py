@@ -6,14 +6,16 @@ The definitions are in the modules this one imports; here they get their names, 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
 
 from models.breaks import count_breaks
 from models.centreline import tolerance_scores
 from models.distances import Spacing, average_hausdorff, boundary_distances, diagonal
 from models.overlap import Mask, cldice
-from models.region_metrics import PixelCounts, count_pixels
+from models.region_metrics import PixelCounts, check_masks, count_pixels
 from models.tips import PCK_THRESHOLDS_PX, compare_tips
 from models.topology import betti_errors
 
@@ -61,6 +63,7 @@ def measure_image(
     predicted: Mask,
     label: Mask,
     *,
+    valid: Mask | None = None,
     spacing_mm: Spacing | None = None,
     tip: tuple[float, float] | None = None,
     penalty: Literal["diagonal"] | None = None,
@@ -70,6 +73,8 @@ def measure_image(
     Args:
         predicted: (height, width), bool.
         label: (height, width), bool.
+        valid: (height, width), bool; False behind a collimator and in padding, where
+            neither mask counts. None is valid everywhere.
         spacing_mm: Size of a pixel; None makes all metrics in mm NaN.
         tip: The annotated tip, row and column in px; None reads it off the label.
         penalty: "diagonal" puts the diagonal of the image in the place of HD95, ASSD
@@ -81,11 +86,22 @@ def measure_image(
     Raises:
         ValueError: If the masks or the spacing are not what they should be.
     """
+    if penalty not in (None, "diagonal"):
+        raise ValueError(f"penalty must be 'diagonal' or None, got {penalty!r}.")
+    num_hidden = 0
+    if valid is not None:
+        check_masks(valid, label)
+        predicted, label = predicted & valid, label & valid
+        num_hidden = valid.size - int(valid.sum())
     counts = count_pixels(predicted, label)
+    counts = replace(counts, tn=counts.tn - num_hidden)
     values = {name: getattr(counts, name.replace("-", "_"))() for name in REGION_SCORES}
-    values |= _topology_values(predicted, label)
-    values |= _centreline_values(predicted, label)
-    values |= _distance_values(predicted, label, spacing_mm, penalty)
+    # Only tips ask where the edge of the image is: the rest looks at the devices alone.
+    part, label_part = _crop(predicted, label)
+    values |= _topology_values(part, label_part)
+    values |= _centreline_values(part, label_part)
+    missed_in = label.shape if penalty else None
+    values |= _distance_values(part, label_part, spacing_mm, missed_in)
     values |= _tip_values(predicted, label, tip, spacing_mm)
     return ImageMetrics(
         counts=counts,
@@ -93,6 +109,18 @@ def measure_image(
         has_device=bool(label.any()),
         is_predicted=bool(predicted.any()),
     )
+
+
+def _crop(predicted: Mask, label: Mask) -> tuple[Mask, Mask]:
+    """Cut both masks to the box of their pixels and, inside the image, one px more."""
+    either = predicted | label
+    if not either.any():
+        return predicted[:1, :1], label[:1, :1]
+    box = []
+    for axis in (1, 0):
+        lines = np.flatnonzero(either.any(axis=axis))
+        box.append(slice(max(lines[0] - 1, 0), lines[-1] + 2))
+    return predicted[tuple(box)], label[tuple(box)]
 
 
 def _topology_values(predicted: Mask, label: Mask) -> dict[str, float]:
@@ -117,17 +145,19 @@ def _centreline_values(predicted: Mask, label: Mask) -> dict[str, float]:
 
 
 def _distance_values(
-    predicted: Mask, label: Mask, spacing_mm: Spacing | None, penalty: str | None
+    predicted: Mask,
+    label: Mask,
+    spacing_mm: Spacing | None,
+    missed_in: tuple[int, ...] | None,
 ) -> dict[str, float]:
-    if penalty not in (None, "diagonal"):
-        raise ValueError(f"penalty must be 'diagonal' or None, got {penalty!r}.")
+    """Measure distances; a miss costs the diagonal of the shape, if there is one."""
     values = dict.fromkeys((f"{name}-mm" for name in _DISTANCES), math.nan)
     for unit, spacing in (("px", None), ("mm", spacing_mm)):
         if unit == "mm" and spacing is None:
             continue
         found = boundary_distances(predicted, label, spacing_mm=spacing)
         ahd = average_hausdorff(predicted, label, spacing_mm=spacing)
-        miss = diagonal(label.shape, spacing_mm=spacing) if penalty else math.nan
+        miss = diagonal(missed_in, spacing_mm=spacing) if missed_in else math.nan
         for name, value in (
             ("hd95", found.hd95()),
             ("assd", found.assd()),

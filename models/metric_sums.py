@@ -153,8 +153,8 @@ class MetricSums:
         different = sorted(cls.zero().to_dict().keys() ^ values.keys())
         if different:
             raise ValueError(
-                "Sums of metrics must have the keys of MetricSums.to_dict; missing or "
-                f"unknown: {', '.join(different)}."
+                "Sums of metrics must have the keys of MetricSums.to_dict; "
+                f"{len(different)} missing or unknown: {', '.join(different[:3])}."
             )
         # What is not a whole or finite number is refused by the classes themselves.
         counts = {name: values[name] for name in vars(PixelCounts())}

@@ -16,6 +16,8 @@ class SegmentationOutput(NamedTuple):
 
     logits: Tensor  # (batch, classes, height, width), one sigmoid a class
     features: Tensor  # (batch, dim, h, w), the deepest features of the encoder
+    # Logits of auxiliary heads, deepest first; only in training, of networks with some.
+    auxiliaries: tuple[Tensor, ...] = ()
 
 
 class SegmentationNetwork(nn.Module, ABC):

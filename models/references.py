@@ -1,7 +1,8 @@
 """The networks that ours are compared with, by name.
 
-U-Net++ and DeepLabV3+ come from segmentation_models_pytorch, Attention U-Net and Swin
-U-Net from MONAI, TransUNet's encoder from timm, CE-Net's from torchvision. All have
+DeepLabV3+ and U-Net++ on a ResNet come from segmentation_models_pytorch, Attention
+U-Net and Swin U-Net from MONAI, TransUNet's encoder from timm, CE-Net's from
+torchvision; the plain U-Net++ is ours, as no library has the published one. All have
 random weights: nothing is ever downloaded. A library is imported when a network that
 needs it is built, because each takes seconds.
 """
@@ -18,6 +19,7 @@ from models.network import SegmentationNetwork, SegmentationOutput
 from models.swin_unet import build_swin_unet
 from models.torchvision_ops import make_torchvision_importable
 from models.trans_unet import build_trans_unet, build_trans_unet_fedefm
+from models.unet_plus_plus import build_unet_plus_plus
 
 
 class LibraryNetwork(SegmentationNetwork):
@@ -59,12 +61,14 @@ class LibraryNetwork(SegmentationNetwork):
         return SegmentationOutput(self.head(self.decoder(stages)), stages[-1])
 
 
-def build_unet_plus_plus(*, image_size: int, num_classes: int) -> LibraryNetwork:
+def build_unet_plus_plus_resnet34(
+    *, image_size: int, num_classes: int
+) -> LibraryNetwork:
     """Build U-Net++ on a ResNet-34: 26.1 million parameters.
 
-    Zhou et al., "UNet++", DLMIA 2018, arXiv 1807.10165, without deep supervision. The
-    FGA-Net paper's 139.61 "GFLOPs" are not this one's 73.80 but those of the plain
-    nested network of widths 32 to 512 with bilinear growth (139.614 by arithmetic).
+    Zhou et al., "UNet++", DLMIA 2018, arXiv 1807.10165, without deep supervision:
+    73.80 of the FGA-Net paper's "GFLOPs". The paper's own U-Net++, 139.61, is
+    `models.unet_plus_plus`.
 
     Args:
         image_size: Side of the frames, px, divisible by 32, at least 64.
@@ -110,6 +114,7 @@ def build_deeplab_v3_plus(*, image_size: int, num_classes: int) -> LibraryNetwor
 
 REFERENCES: dict[str, Callable[..., SegmentationNetwork]] = {
     "unet-plus-plus": build_unet_plus_plus,
+    "unet-plus-plus-resnet34": build_unet_plus_plus_resnet34,
     "attention-unet": build_attention_unet,
     "attention-unet-small": build_attention_unet_small,
     "deeplab-v3-plus": build_deeplab_v3_plus,

@@ -21,7 +21,13 @@ BUILDERS: dict[str, Callable[..., SegmentationNetwork]] = {
 }
 
 
-def build_model(name: str, *, image_size: int, seed: int) -> SegmentationNetwork:
+WITH_AUXILIARY_HEADS = ("fga-net-small", "fga-net")
+"""Networks that can be built for deep supervision."""
+
+
+def build_model(
+    name: str, *, image_size: int, seed: int, deep_supervision: bool = False
+) -> SegmentationNetwork:
     """Build a network whose initial weights depend on nothing but the arguments.
 
     The weights are drawn on the CPU, so every hospital starts from the same numbers
@@ -31,13 +37,15 @@ def build_model(name: str, *, image_size: int, seed: int) -> SegmentationNetwork
         name: One of `BUILDERS`.
         image_size: Side of the square input in pixels, divisible by 16.
         seed: Seed of the initial weights, >= 0.
+        deep_supervision: Whether to add auxiliary heads.
 
     Returns:
         The network on the CPU, in training mode.
 
     Raises:
-        ValueError: If the name is unknown or the size is not what the network takes
-            (divisible by 16; by 32 and at least 64 for FGA-Net).
+        ValueError: If the name is unknown, the size is not what the network takes
+            (divisible by 16; by 32 and at least 64 for FGA-Net) or it has no
+            auxiliary heads.
     """
     if name not in BUILDERS:
         raise ValueError(
@@ -47,6 +55,14 @@ def build_model(name: str, *, image_size: int, seed: int) -> SegmentationNetwork
         raise ValueError(
             f"model.image-size must be a positive multiple of 16, got {image_size}."
         )
+    if deep_supervision and name not in WITH_AUXILIARY_HEADS:
+        raise ValueError(
+            f"model.deep-supervision is for {' and '.join(WITH_AUXILIARY_HEADS)}, "
+            f"got model.name '{name}'."
+        )
+    heads = {"deep_supervision": True} if deep_supervision else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BUILDERS[name](image_size=image_size, num_classes=len(CLASS_NAMES))
+        return BUILDERS[name](
+            image_size=image_size, num_classes=len(CLASS_NAMES), **heads
+        )

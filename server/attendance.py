@@ -25,7 +25,9 @@ class Site:
     facts: dict[str, object]  # counts, classes and digests
 
 
-def introduce(grid: Grid, *, min_sites: int, timeout_s: float) -> list[Site]:
+def introduce(
+    grid: Grid, *, min_sites: int, timeout_s: float, frozen: str = ""
+) -> list[Site]:
     """Wait for the hospitals and ask each who it is.
 
     Args:
@@ -33,6 +35,8 @@ def introduce(grid: Grid, *, min_sites: int, timeout_s: float) -> list[Site]:
         min_sites: How many are needed; 0 = all that the sites file lists, or all that
             are connected where there is none.
         timeout_s: How long to wait for nodes and answers.
+        frozen: Fingerprint of the weights that do not travel; a hospital with others
+            cannot take part. "" accepts any.
 
     Returns:
         The hospitals that can take part, sorted by name.
@@ -47,6 +51,7 @@ def introduce(grid: Grid, *, min_sites: int, timeout_s: float) -> list[Site]:
     while True:
         new = [n for n in grid.get_node_ids() if n not in sites and n not in failed]
         for node_id, answer in _ask(grid, new, given_up_at):
+            answer = _check_frozen(answer, frozen)
             if isinstance(answer, str):
                 failed[node_id] = answer
             else:
@@ -85,6 +90,15 @@ def _read_introduction(node_id: int, reply: Message) -> Site | str:
     facts.pop(messages.OWNER, None)
     name = str(facts.pop(messages.SITE, ""))
     return Site(name, node_id, facts) if name else "did not give its name"
+
+
+def _check_frozen(answer: Site | str, frozen: str) -> Site | str:
+    if isinstance(answer, str) or frozen in ("", answer.facts.get("digest-frozen")):
+        return answer
+    return (
+        f"the weights that do not travel differ between '{answer.name}' and the "
+        "server; give both the same file as model.checkpoint and the same app"
+    )
 
 
 def _check_roster(

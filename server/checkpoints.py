@@ -1,4 +1,4 @@
-"""Durable state of a federation: the latest round and the finished foundation model.
+"""The finished foundation model of a federation, and its card.
 
 Weights are safetensors files; beside each lies a JSON file for people. The foundation
 model's JSON file is its card (after Mitchell et al., "Model Cards for Model Reporting",
@@ -19,13 +19,13 @@ from typing import Any
 
 from torch import Tensor
 
-from models.weights import load_weights, read_metadata, save_weights, weights_digest
+from models.assembly import Recipe
+from models.weights import load_weights, save_weights, weights_digest
 from server.journal import public_settings, write_json
 from server.records import Metrics, SettingValue
 
 CHECKPOINTS_FOLDER = "checkpoints"
 FOUNDATION_FILE = "foundation.safetensors"
-LATEST_FILE = "latest.safetensors"
 CARD_FORMAT = 1
 PACKAGES = ("endofed", "flwr", "torch", "numpy", "safetensors", "segment-anything")
 
@@ -168,55 +168,24 @@ def load_foundation(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return state, card
 
 
-def save_round(folder: Path, round_number: int, state: Mapping[str, Tensor]) -> Path:
-    """Keep the accumulated model of a round, replacing that of the round before.
-
-    The round stands in the header of the weights file, which is replaced as a whole:
-    after a crash it is either the old round or the new one, never a mixture.
+def recipe_of(card: Mapping[str, Any]) -> Recipe:
+    """Return how the network of a foundation model is built.
 
     Args:
-        folder: The run folder.
-        round_number: 0 (local warm-up) to the number of rounds.
-        state: Trainable tensors by name.
+        card: Of `load_foundation`.
 
     Returns:
-        Path of `checkpoints/latest.safetensors`; `latest.json` beside it repeats the
-        round for people.
-
-    Raises:
-        OSError: If the folder cannot be written.
+        The recipe without a checkpoint: the weights hold all that came from one.
     """
-    path = _checkpoints(folder) / LATEST_FILE
-    digest = weights_digest(state)
-    header = {"round": str(round_number), "digest": digest}
-    save_weights(path, state, metadata=header)
-    content = {"round": round_number, "weights-digest": digest}
-    write_json(path.with_suffix(".json"), content)
-    return path
-
-
-def load_round(folder: Path) -> tuple[int, dict[str, Tensor]]:
-    """Read the model that `save_round` kept last.
-
-    Args:
-        folder: The run folder.
-
-    Returns:
-        The round and its tensors by name, on the CPU.
-
-    Raises:
-        FileNotFoundError: If no round was kept yet.
-        CheckpointError: If the file is damaged or was not written by `save_round`.
-    """
-    path = folder / CHECKPOINTS_FOLDER / LATEST_FILE
-    state = load_weights(path)
-    header = read_metadata(path)
-    if "round" not in header or header.get("digest") != weights_digest(state):
-        raise CheckpointError(
-            "The kept round is damaged or was written by something else: its digest "
-            "does not fit. Restore the checkpoints folder from a copy."
-        )
-    return int(header["round"]), state
+    settings = card.get("settings", {})
+    return Recipe(
+        name=card["model-name"],
+        image_size=card["image-size"],
+        seed=card["seed"],
+        training=settings.get("model.training", "full"),
+        lora_rank=settings.get("model.lora-rank", 4),
+        deep_supervision=settings.get("model.deep-supervision", False),
+    )
 
 
 def installed_versions() -> dict[str, str]:

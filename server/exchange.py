@@ -4,13 +4,16 @@ Flower waits for ever for missing nodes, counts missing replies as no failure an
 averages in order of arrival. `AttendedGrid` stands between a strategy and Flower's
 grid: it waits a bounded time, counts a missing reply as a failure by name, checks
 what arrives before anyone uses it, hands replies over in sorted order, and stops the
-run when too few sites took part.
+run when too few sites took part. Replies are fetched one by one in that order: those
+of later sites wait where Flower keeps them, so a strategy that folds them needs the
+memory of one, however many sites there are.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -19,6 +22,8 @@ from torch import Tensor
 
 from models.weights import WeightsError, check_weights
 from server.attendance import PULL_INTERVAL_S, Site, TooFewSites
+from server.faults import find_impossible_numbers, find_impossible_tokens
+from server.packing import Narrower, count_bytes
 from strategies import messages
 
 log = logging.getLogger(__name__)
@@ -40,13 +45,25 @@ class Exchange:
 
     phase: str
     round_number: int
-    requests: list[Request]
-    replies: list[Message] = field(default_factory=list)  # sorted by site and owner
-    replied: list[str] = field(default_factory=list)
+    requests: list[Request]  # sorted by site and owner
+    replied: list[str] = field(default_factory=list)  # without those that also failed
     failed: dict[str, str] = field(default_factory=dict)  # site: reason
     seconds: float = 0.0
     bytes_down: int = 0  # server to sites
     bytes_up: int = 0
+
+
+class Observer(Protocol):
+    """Is told of everything before a strategy is."""
+
+    def phase_began(self, exchange: Exchange) -> None:
+        """All requests of a phase are sent."""
+
+    def reply_arrived(self, exchange: Exchange, site: str, reply: Message) -> None:
+        """A good reply arrived."""
+
+    def phase_ended(self, exchange: Exchange) -> None:
+        """All replies are in, or the time is up."""
 
 
 class AttendedGrid(Grid):
@@ -60,7 +77,8 @@ class AttendedGrid(Grid):
         min_sites: int,
         timeout_s: float,
         expected: Mapping[str, Tensor],
-        observe: Callable[[Exchange, "AttendedGrid"], None],
+        observer: Observer,
+        wire: str = "float32",
     ) -> None:
         """Watch a grid.
 
@@ -70,7 +88,8 @@ class AttendedGrid(Grid):
             min_sites: How many must answer in every phase.
             timeout_s: How long a phase may take.
             expected: Names and shapes that received weights must have.
-            observe: Called after every phase, before anybody uses the replies.
+            observer: Told of every phase, before anybody uses the replies.
+            wire: What weights travel as, a key of `strategies.wire.WIRES`.
         """
         self._grid = grid
         self.roster = {
@@ -81,7 +100,8 @@ class AttendedGrid(Grid):
         self._min_sites = min_sites
         self._timeout_s = timeout_s
         self._expected = expected
-        self._observe = observe
+        self._observer = observer
+        self._wire = wire
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -98,20 +118,43 @@ class AttendedGrid(Grid):
         Raises:
             TooFewSites: If fewer than `min_sites` hospitals answered well.
         """
-        requests = [self._push(message) for message in messages]
-        if not requests:
-            return []
-        exchange = self._collect(requests)
-        self._observe(exchange, self)
-        for site, reason in sorted(exchange.failed.items()):
-            log.warning("%s: hospital '%s' failed: %s", exchange.phase, site, reason)
-        if len(exchange.replied) < self._min_sites:
-            raise TooFewSites(
-                f"Only {len(exchange.replied)} of at least {self._min_sites} hospitals "
-                f"answered in round {exchange.round_number}, phase {exchange.phase}. "
-                + list_reasons(exchange.failed)
-            )
-        return exchange.replies
+        return list(self.stream(messages))
+
+    def stream(self, requests: Iterable[Message]) -> Iterator[Message]:
+        """Do what `send_and_receive` does, one reply at a time.
+
+        Args:
+            requests: All of one phase; they are sent before the first reply is read.
+
+        Yields:
+            The good replies, sorted by site and by whose model they carry.
+
+        Raises:
+            TooFewSites: After the last reply, if fewer than `min_sites` hospitals
+                answered well.
+        """
+        pushed = self._push_all(requests)
+        if not pushed:
+            return
+        first = pushed[0].message
+        exchange = Exchange(
+            phase=messages.PHASE_NAMES[first.metadata.message_type],
+            round_number=messages.unpack_round(first),
+            requests=pushed,
+            bytes_down=sum(request.sent_bytes for request in pushed),
+        )
+        self._observer.phase_began(exchange)
+        started = time.monotonic()
+        for request in pushed:
+            reply = self._wait_for(request, started + self._timeout_s)
+            if self._is_good(request, reply, exchange) and reply is not None:
+                self._observer.reply_arrived(exchange, request.site, reply)
+                yield self._widened(reply)
+        sites = {request.site for request in pushed}
+        exchange.replied = sorted(sites - exchange.failed.keys())
+        exchange.seconds = time.monotonic() - started
+        self._observer.phase_ended(exchange)
+        self._check_attendance(exchange)
 
     def name_of(self, message: Message) -> str:
         """Return the hospital that sent a reply."""
@@ -121,46 +164,40 @@ class AttendedGrid(Grid):
         """Return the introduced hospitals' nodes, in sorted order of their names."""
         return list(self.roster.values())
 
-    def _push(self, message: Message) -> Request:
-        pushed = list(self._grid.push_messages([message]))
-        return Request(
-            site=self._names[message.metadata.dst_node_id],
-            message=message,
-            pushed_id=pushed[0] if pushed else "",
-            sent_bytes=count_bytes(message.content),
+    def _push_all(self, requests: Iterable[Message]) -> list[Request]:
+        narrow = Narrower(self._wire)
+        pushed = []
+        for message in requests:
+            narrow(message.content)
+            found = list(self._grid.push_messages([message]))
+            pushed.append(
+                Request(
+                    site=self._names[message.metadata.dst_node_id],
+                    message=message,
+                    pushed_id=found[0] if found else "",
+                    sent_bytes=count_bytes(message.content),
+                )
+            )
+        return sorted(
+            pushed,
+            key=lambda request: (request.site, messages.unpack_owner(request.message)),
         )
 
-    def _collect(self, requests: list[Request]) -> Exchange:
-        first = requests[0].message
-        exchange = Exchange(
-            phase=messages.PHASE_NAMES[first.metadata.message_type],
-            round_number=messages.unpack_round(first),
-            requests=requests,
-            bytes_down=sum(request.sent_bytes for request in requests),
-        )
-        started = time.monotonic()
-        waiting = {request.pushed_id for request in requests if request.pushed_id}
-        replies: dict[str, Message] = {}
-        while waiting and time.monotonic() - started < self._timeout_s:
-            for reply in self._grid.pull_messages(waiting):
-                replies.setdefault(reply.metadata.reply_to_message_id, reply)
-            waiting -= replies.keys()
-            if waiting:
-                time.sleep(PULL_INTERVAL_S)
-        for request in requests:
-            self._judge(request, replies.get(request.pushed_id), exchange)
-        sites = {request.site for request in requests}
-        exchange.replied = sorted(sites - exchange.failed.keys())
-        exchange.replies.sort(
-            key=lambda reply: (self.name_of(reply), messages.reply_owner(reply))
-        )
-        exchange.seconds = time.monotonic() - started
-        return exchange
+    def _wait_for(self, request: Request, until: float) -> Message | None:
+        """Return the reply to a request; after the time is up it is looked for once."""
+        if not request.pushed_id:
+            return None
+        while True:
+            for reply in self._grid.pull_messages([request.pushed_id]):
+                return reply
+            if time.monotonic() > until:
+                return None
+            time.sleep(PULL_INTERVAL_S)
 
-    def _judge(
+    def _is_good(
         self, request: Request, reply: Message | None, exchange: Exchange
-    ) -> None:
-        """Keep a good reply; note the first reason of a site that failed."""
+    ) -> bool:
+        """Tell whether a reply can be used; note the first reason of a site."""
         reason = ""
         if not request.pushed_id:
             reason = "the node cannot be reached"
@@ -173,8 +210,7 @@ class AttendedGrid(Grid):
             reason = self._find_fault(request, reply)
         if reason:
             exchange.failed.setdefault(request.site, reason)
-        elif reply is not None:
-            exchange.replies.append(reply)
+        return not reason
 
     def _find_fault(self, request: Request, reply: Message) -> str:
         asked = request.message.metadata.message_type
@@ -184,9 +220,13 @@ class AttendedGrid(Grid):
             owner = messages.reply_owner(reply)
             if owner != messages.unpack_owner(request.message):
                 return "the answer carries another silo's model than was asked for"
+            if asked == messages.EVALUATE:
+                return find_impossible_numbers(request.message, reply)
+            if asked == messages.PROTOTYPES:
+                return find_impossible_tokens(reply)
             if asked.startswith(messages.TRAIN):
                 check_weights(
-                    messages.to_state(reply.content.array_records[messages.ARRAYS]),
+                    messages.reply_state(reply),
                     self._expected,
                     source=f"hospital '{request.site}'",
                 )
@@ -195,6 +235,24 @@ class AttendedGrid(Grid):
         except WeightsError as error:
             return str(error)
         return ""
+
+    def _widened(self, reply: Message) -> Message:
+        """Give Flower's own strategies numbers that they can average."""
+        if self._wire != "float32":
+            for name, record in list(reply.content.array_records.items()):
+                reply.content[name] = messages.from_state(messages.to_state(record))
+        return reply
+
+    def _check_attendance(self, exchange: Exchange) -> None:
+        for site, reason in sorted(exchange.failed.items()):
+            log.warning("%s: hospital '%s' failed: %s", exchange.phase, site, reason)
+        asked = {request.site for request in exchange.requests}
+        if len(exchange.replied) < min(self._min_sites, len(asked)):
+            raise TooFewSites(
+                f"Only {len(exchange.replied)} of at least {self._min_sites} hospitals "
+                f"answered in round {exchange.round_number}, phase {exchange.phase}. "
+                + list_reasons(exchange.failed)
+            )
 
     # What follows only passes on.
 
@@ -233,13 +291,4 @@ def list_reasons(failed: Mapping[str, str]) -> str:
     """Write out why sites failed, one sentence each."""
     return " ".join(
         f"{site}: {reason.rstrip('.')}." for site, reason in sorted(failed.items())
-    )
-
-
-def count_bytes(content: RecordDict) -> int:
-    """Count the bytes of the arrays in a message, as serialised."""
-    return sum(
-        len(array.data)
-        for record in content.array_records.values()
-        for array in record.values()
     )

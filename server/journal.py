@@ -27,6 +27,8 @@ SETTINGS_FILE = "settings.json"
 SITES_FILE = "sites.json"
 RESULT_FILE = "result.json"
 AUDIT_FILE = "audit.jsonl"
+TEST_TABLE_CSV = "test_metrics.csv"
+TEST_TABLE_JSON = "test_metrics.json"
 
 
 class RunFolderError(ValueError):
@@ -128,9 +130,27 @@ class Journal:
         Raises:
             ValueError: If the name would leave the run folder.
         """
+        return write_json(self._place(name), content)
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write one text file of the run folder, whole or not at all.
+
+        Args:
+            name: Plain file name, such as `test_metrics.csv`.
+            text: What to write, without paths of this machine.
+
+        Returns:
+            Path of the file.
+
+        Raises:
+            ValueError: If the name would leave the run folder.
+        """
+        return _write_whole(self._place(name), text)
+
+    def _place(self, name: str) -> Path:
         if Path(name).name != name:
             raise ValueError("A file of the run folder has a plain name, got a path.")
-        return write_json(self.folder / name, content)
+        return self.folder / name
 
     def _append(self, event: Mapping[str, Any]) -> None:
         stamped = {"event": event["event"], "time": self._clock(), **event}
@@ -197,10 +217,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     Returns:
         The path.
     """
+    text = json.dumps(to_jsonable(content), indent=2, ensure_ascii=False)
+    return _write_whole(path, text + "\n")
+
+
+def _write_whole(path: Path, text: str) -> Path:
     temporary = path.with_name(f".{path.name}.part")
     with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(to_jsonable(content), stream, indent=2, ensure_ascii=False)
-        stream.write("\n")
+        stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
     return temporary.replace(path)

@@ -8,25 +8,23 @@ import logging
 import math
 import time
 from collections.abc import Iterable
-from statistics import fmean, pstdev
+from statistics import fmean
 
-from flwr.app import ArrayRecord, Message
+from flwr.app import Message
 
-from models.metrics import SegmentationCounts
 from models.weights import weights_digest
 from server.audit import AuditEntry, AuditLog
-from server.checkpoints import save_round
-from server.exchange import AttendedGrid, Exchange, count_bytes
+from server.exchange import Exchange
 from server.journal import Journal
+from server.packing import count_bytes
 from server.records import EdgeRecord, PhaseRecord, RoundRecord
+from server.score_names import name_scores, summarise
 from server.tracking import Tracker
 from strategies import messages
-from strategies.accumulation import State, consensus_distance
+from strategies.accumulation import Accumulator
+from strategies.evaluation import Evaluation
 
 log = logging.getLogger(__name__)
-
-SCORE_NAMES = ("dice", "cldice", "dice.catheter", "dice.guidewire", "dice-per-image")
-"""The scores that are followed over the rounds, out of all that could be."""
 
 
 class RoundRecorder:
@@ -45,13 +43,19 @@ class RoundRecorder:
         self._audit = audit
         self._begin()
 
-    def observe(self, exchange: Exchange, grid: AttendedGrid) -> None:
-        """Note an exchange: phase, audit entries, metrics, edges, who failed.
+    def phase_began(self, exchange: Exchange) -> None:
+        """Note what was sent to whom."""
+        for request in exchange.requests:
+            if request.pushed_id:
+                self._audit_message(exchange, request.site, "in", request.message)
 
-        Args:
-            exchange: A finished phase.
-            grid: Knows the senders' names.
-        """
+    def reply_arrived(self, exchange: Exchange, site: str, reply: Message) -> None:
+        """Note what left a hospital, and what it says."""
+        self._audit_message(exchange, site, "out", reply)
+        self._note_reply(exchange.phase, site, reply)
+
+    def phase_ended(self, exchange: Exchange) -> None:
+        """Note how a phase went and who failed."""
         self._journal.phase(
             PhaseRecord(
                 round=exchange.round_number,
@@ -63,27 +67,22 @@ class RoundRecorder:
                 bytes_down=exchange.bytes_down,
             )
         )
-        self._audit_exchange(exchange, grid)
         self._bytes_up += exchange.bytes_up
         self._bytes_down += exchange.bytes_down
         for site, reason in exchange.failed.items():
             self._failed.setdefault(site, f"{exchange.phase}: {reason}")
-        for reply in exchange.replies:
-            self._note_reply(exchange.phase, grid.name_of(reply), reply)
 
-    def finish(self, round_number: int, theta: ArrayRecord) -> RoundRecord | None:
-        """Close a round: keep its model, write its record.
+    def finish(self, round_number: int) -> RoundRecord | None:
+        """Close a round: write its record.
 
         Args:
             round_number: 0 is the warm-up.
-            theta: The accumulated model at the end of the round.
 
         Returns:
             The record, or None if nothing was exchanged since the last one.
         """
         if not self._sites:
             return None
-        save_round(self._journal.folder, round_number, messages.to_state(theta))
         record = RoundRecord(
             round=round_number,
             seconds=time.monotonic() - self._started,
@@ -101,29 +100,33 @@ class RoundRecorder:
     def _begin(self) -> None:
         self._started = time.monotonic()
         self._sites: dict[str, dict[str, float | None]] = {}
-        self._counts: dict[str, SegmentationCounts] = {}
-        self._states: dict[str, State] = {}
+        self._evaluations: dict[str, Evaluation] = {}
+        self._models = Accumulator()  # of the silos, for their distance
         self._edges: list[EdgeRecord] = []
         self._failed: dict[str, str] = {}
         self._bytes_up = 0
         self._bytes_down = 0
+        self._wire_error = 0.0
 
     def _note_reply(self, phase: str, site: str, reply: Message) -> None:
         metrics = messages.reply_metrics(reply)
         own = self._sites.setdefault(site, {})
         if phase == "evaluate":
-            counts = read_counts(metrics)
-            self._counts[site] = counts
-            own["val/loss"] = metrics[messages.LOSS]
-            own.update(name_scores("val", counts))
+            evaluation = messages.reply_evaluation(reply)
+            self._evaluations[site] = evaluation
+            own["val/loss"] = evaluation.loss
+            own.update(name_scores("val", evaluation))
         elif phase == "overseas":
-            own[f"overseas/{messages.reply_owner(reply)}/loss"] = metrics[messages.LOSS]
-        else:
+            owner = messages.reply_owner(reply) or "everybody"
+            own[f"overseas/{owner}/loss"] = metrics[messages.LOSS]
+        elif phase == "proxy":
+            own["proxy/loss"] = metrics[messages.LOSS]
+        elif phase in ("local", "distil"):
             own["train/loss"] = metrics[messages.LOSS]
-            self._states[site] = messages.to_state(
-                reply.content.array_records[messages.ARRAYS]
-            )
+            self._models.add(messages.reply_state(reply))
             self._edges += read_edges(site, metrics)
+        if error := metrics.get(messages.WIRE_ERROR, 0.0):
+            self._wire_error = max(self._wire_error, error)
 
     def _overall(self) -> dict[str, float | None]:
         overall: dict[str, float | None] = {
@@ -134,21 +137,16 @@ class RoundRecorder:
             "comm/bytes_down": self._bytes_down,
             "time/round_s": time.monotonic() - self._started,
         }
-        if self._counts:
-            overall.update(summarise("val", self._counts))
+        if self._evaluations:
+            overall.update(summarise("val", self._evaluations))
         if self._edges:
             overall["emd/score"] = _mean(edge.score for edge in self._edges)
             overall["emd/weight"] = _mean(edge.weight for edge in self._edges)
-        if self._states:
-            overall["drift/consensus_distance"] = consensus_distance(self._states)
+        if self._models.count:
+            overall["drift/consensus_distance"] = self._models.consensus_distance()
+        if self._wire_error:
+            overall["comm/wire_error"] = self._wire_error
         return overall
-
-    def _audit_exchange(self, exchange: Exchange, grid: AttendedGrid) -> None:
-        for request in exchange.requests:
-            if request.pushed_id:
-                self._audit_message(exchange, request.site, "in", request.message)
-        for reply in exchange.replies:
-            self._audit_message(exchange, grid.name_of(reply), "out", reply)
 
     def _audit_message(
         self, exchange: Exchange, site: str, direction: str, message: Message
@@ -157,7 +155,7 @@ class RoundRecorder:
         weights = {
             f"{key}/{name}": tensor
             for key, record in records.items()
-            for name, tensor in record.to_torch_state_dict().items()
+            for name, tensor in messages.to_state(record).items()
         }
         self._audit.record(
             AuditEntry(
@@ -180,12 +178,6 @@ def describe(record: RoundRecord) -> str:
     return ", ".join([*parts, f"{record.seconds:.1f} s"])
 
 
-def read_counts(metrics: dict[str, float]) -> SegmentationCounts:
-    """Read the counts that a hospital sent with its evaluation."""
-    known = SegmentationCounts.zero().to_dict()
-    return SegmentationCounts.from_dict({key: int(metrics[key]) for key in known})
-
-
 def read_edges(site: str, metrics: dict[str, float]) -> list[EdgeRecord]:
     """Read what each teacher was worth to a student."""
     return [
@@ -198,40 +190,6 @@ def read_edges(site: str, metrics: dict[str, float]) -> list[EdgeRecord]:
         for key, score in sorted(metrics.items())
         if key.startswith(messages.SCORE)
     ]
-
-
-def name_scores(split: str, counts: SegmentationCounts) -> dict[str, float | None]:
-    """Compute the scores that are followed, by names such as "val/dice"."""
-    scores = counts.scores()
-    return {
-        f"{split}/{name}": scores[name] if math.isfinite(scores[name]) else None
-        for name in SCORE_NAMES
-    }
-
-
-def summarise(
-    split: str, counts: dict[str, SegmentationCounts]
-) -> dict[str, float | None]:
-    """Compute the scores of all sites together and how fair they are.
-
-    Args:
-        split: "val" or "test", the first part of the names.
-        counts: By site, not empty.
-
-    Returns:
-        The scores of the union of all sites' frames (counts are added, so the server
-        gets what it would get from the pooled frames), the worst site's Dice and the
-        standard deviation of Dice over the sites.
-    """
-    total = sum(counts.values(), SegmentationCounts.zero())
-    by_site = [one.scores()["dice"] for one in counts.values()]
-    known = [value for value in by_site if math.isfinite(value)]
-    prefix = "" if split == "val" else f"{split}/"
-    return {
-        **name_scores(split, total),
-        f"{prefix}fair/worst_site_dice": min(known) if known else None,
-        f"{prefix}fair/std": pstdev(known) if known else None,
-    }
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -87,6 +87,9 @@ class ResultRecord:
     missing: tuple[str, ...] = ()
     test: Mapping[str, Metrics] = field(default_factory=dict)
     overall: Metrics = field(default_factory=dict)  # "global" in the file
+    # Every metric, for MLflow: these stand in test_metrics.json and not in the file.
+    all_test: Mapping[str, Metrics] = field(default_factory=dict)
+    all_overall: Metrics = field(default_factory=dict)
     checkpoint: str = ""  # relative to the run folder
     reason: str = ""
     too_few_sites: bool = False  # why it failed, for programs

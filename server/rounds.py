@@ -6,24 +6,34 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, Strategy
 
-from models.registry import build_model
+from models.assembly import assemble_model, foundation_state, frozen_digest
+from models.network import SegmentationNetwork
+from models.weights import WeightsError
 from server.attendance import Site, TooFewSites, introduce
 from server.audit import AuditLog
-from server.checkpoints import FoundationCard, SiteCard, save_foundation
+from server.checkpoints import (
+    CheckpointError,
+    FoundationCard,
+    SiteCard,
+    save_foundation,
+)
 from server.exchange import AttendedGrid
 from server.figures import draw_all
+from server.final_test import run_final_test
 from server.journal import AUDIT_FILE, Journal, read_events
-from server.recorder import RoundRecorder, name_scores, read_counts, summarise
-from server.records import Metrics, ResultRecord
+from server.method import load_earlier, make_strategy, make_topology
+from server.recorder import RoundRecorder
+from server.records import ResultRecord
+from server.state_files import save_federation
 from server.tracking import Tracker, open_tracker
 from strategies import messages
 from strategies.accumulation import State
-from strategies.fedefm import FedEFM
+from strategies.federation_state import FederationState
 from strategies.settings import RunSettings, SettingValue
+from strategies.topology import Topology
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +49,9 @@ class Federation:
     recorder: RoundRecorder
     grid: AttendedGrid
     sites: tuple[Site, ...]
-    initial: State  # theta(0), from the seed alone
+    initial: State  # theta(0), from the seed or a checkpoint
+    topology: Topology
+    earlier: FederationState | None  # of the run that this one goes on from
 
 
 def run_federation(grid: Grid, run_config: Mapping[str, SettingValue]) -> Path:
@@ -63,10 +75,23 @@ def run_federation(grid: Grid, run_config: Mapping[str, SettingValue]) -> Path:
     log.info("Run folder: %s", journal.folder)
     tracker: Tracker | None = None
     try:
-        sites = _open_doors(grid, settings, journal)
+        model = assemble_model(settings.model.recipe(settings.seed))
+        initial = model.trainable_state()
+        earlier = load_earlier(settings, initial)
+        sites = _open_doors(grid, settings, journal, model)
         names = [site.name for site in sites]
         tracker = open_tracker(settings.mlflow, journal, run_config, names)
-        federation = _assemble(grid, settings, run_config, journal, tracker, sites)
+        federation = Federation(
+            settings,
+            run_config,
+            journal,
+            tracker,
+            *_watch(grid, settings, journal, tracker, sites, initial),
+            tuple(sites),
+            initial,
+            make_topology(settings, names, initial),
+            earlier,
+        )
         theta = _train(federation)
         result = _conclude(federation, theta)
     except Exception as error:
@@ -83,31 +108,14 @@ def run_federation(grid: Grid, run_config: Mapping[str, SettingValue]) -> Path:
     return journal.folder
 
 
-def make_strategy(settings: RunSettings, roster: Mapping[str, int]) -> Strategy:
-    """Build the strategy that the settings name.
-
-    Args:
-        settings: The run's settings.
-        roster: Node id of every hospital, by name.
-
-    Returns:
-        FedEFM, or Flower's own FedAvg over all hospitals.
-    """
-    if settings.strategy == "fedefm":
-        return FedEFM(settings.fedefm, roster)
-    return FedAvg(
-        min_train_nodes=len(roster),
-        min_evaluate_nodes=len(roster),
-        min_available_nodes=len(roster),
-        weighted_by_key=messages.NUM_EXAMPLES,
-        arrayrecord_key=messages.ARRAYS,
-        configrecord_key=messages.CONFIG,
-    )
-
-
-def _open_doors(grid: Grid, settings: RunSettings, journal: Journal) -> list[Site]:
+def _open_doors(
+    grid: Grid, settings: RunSettings, journal: Journal, model: SegmentationNetwork
+) -> list[Site]:
     sites = introduce(
-        grid, min_sites=settings.min_sites, timeout_s=settings.join_timeout_s
+        grid,
+        min_sites=settings.min_sites,
+        timeout_s=settings.join_timeout_s,
+        frozen=frozen_digest(model),
     )
     names = tuple(site.name for site in sites)
     journal.write_json("sites.json", {site.name: site.facts for site in sites})
@@ -116,42 +124,50 @@ def _open_doors(grid: Grid, settings: RunSettings, journal: Journal) -> list[Sit
     return sites
 
 
-def _assemble(
+def _watch(
     grid: Grid,
     settings: RunSettings,
-    run_config: Mapping[str, SettingValue],
     journal: Journal,
     tracker: Tracker,
     sites: list[Site],
-) -> Federation:
-    initial = _initial_model(settings)
+    expected: State,
+) -> tuple[RoundRecorder, AttendedGrid]:
+    """Put the recorder between the strategy and Flower's grid."""
     recorder = RoundRecorder(journal, tracker, AuditLog(journal.folder / AUDIT_FILE))
     attended = AttendedGrid(
         grid,
         sites,
         min_sites=settings.min_sites or len(sites),
         timeout_s=settings.phase_timeout_s,
-        expected=initial,
-        observe=recorder.observe,
+        expected=expected,
+        observer=recorder,
+        wire=settings.wire,
     )
-    return Federation(
-        settings,
-        run_config,
-        journal,
-        tracker,
-        recorder,
-        attended,
-        tuple(sites),
-        initial,
-    )
+    return recorder, attended
 
 
 def _train(federation: Federation) -> ArrayRecord:
     settings = federation.settings
-    strategy = make_strategy(settings, federation.grid.roster)
+    strategy = make_strategy(
+        settings,
+        federation.grid.roster,
+        state=federation.earlier,
+        topology=federation.topology,
+    )
 
     def end_of_round(round_number: int, theta: ArrayRecord) -> MetricRecord | None:
-        federation.recorder.finish(round_number, theta)
+        if federation.recorder.finish(round_number) is None:
+            return None
+        state = getattr(strategy, "state", None)
+        if state is None or state.round_number != round_number:  # Flower's strategies
+            state = FederationState(
+                round_number,
+                messages.to_state(theta),
+                {},
+                seed=settings.seed,
+                strategy=settings.strategy,
+            )
+        save_federation(federation.journal.folder, state)
         return None
 
     result = strategy.start(
@@ -167,25 +183,8 @@ def _train(federation: Federation) -> ArrayRecord:
 def _conclude(federation: Federation, theta: ArrayRecord) -> ResultRecord:
     """Test the final model, write checkpoint and figures."""
     settings, journal = federation.settings, federation.journal
-    counts = {
-        federation.grid.name_of(reply): read_counts(messages.reply_metrics(reply))
-        for reply in federation.grid.send_and_receive(
-            [
-                Message(
-                    messages.pack_job(
-                        round_number=settings.num_rounds, arrays=theta, split="test"
-                    ),
-                    node_id,
-                    messages.EVALUATE,
-                )
-                for node_id in federation.grid.get_node_ids()
-            ]
-        )
-    }
-    test: dict[str, Metrics] = {
-        site: name_scores("test", one) for site, one in counts.items()
-    }
-    overall = summarise("test", counts)
+    test = run_final_test(federation.grid, theta, round_number=settings.num_rounds)
+    tables = test.write_tables(journal)
     card = FoundationCard(
         model_name=settings.model.name,
         image_size=settings.model.image_size,
@@ -193,19 +192,25 @@ def _conclude(federation: Federation, theta: ArrayRecord) -> ResultRecord:
         rounds=settings.num_rounds,
         sites=tuple(_card_of(site) for site in federation.sites),
         settings=federation.run_config,
-        test=test,
-        overall=overall,
+        test=test.scores,
+        overall=test.overall,
     )
-    path = save_foundation(journal.folder, messages.to_state(theta), card)
+    recipe = settings.model.recipe(settings.seed)
+    path = save_foundation(
+        journal.folder, foundation_state(recipe, messages.to_state(theta)), card
+    )
     federation.tracker.log_files([path, path.with_suffix(".json")], "checkpoints")
+    federation.tracker.log_files(tables, "tables")
     federation.tracker.log_files(_draw(journal), "figures")
     return ResultRecord(
         status="completed",
         rounds=settings.num_rounds,
-        sites=tuple(counts),
-        missing=tuple(sorted(federation.grid.roster.keys() - counts.keys())),
-        test=test,
-        overall=overall,
+        sites=tuple(test.evaluations),
+        missing=tuple(sorted(federation.grid.roster.keys() - test.evaluations.keys())),
+        test=test.scores,
+        overall=test.overall,
+        all_test=test.all_scores,
+        all_overall=test.all_overall,
         checkpoint=str(path.relative_to(journal.folder)),
     )
 
@@ -238,15 +243,18 @@ def _card_of(site: Site) -> SiteCard:
 
 def _give_up(journal: Journal, tracker: Tracker | None, error: Exception) -> None:
     """Write down why a run ended early; what was computed stays."""
-    known = isinstance(error, TooFewSites)
-    reason = str(error) if known else f"The server failed with {type(error).__name__}."
+    # These name no path.
+    is_safe = isinstance(error, TooFewSites | WeightsError | CheckpointError)
+    reason = (
+        str(error) if is_safe else f"The server failed with {type(error).__name__}."
+    )
     rounds = [e for e in read_events(journal.events_path) if e["event"] == "round"]
     result = ResultRecord(
         status="failed",
         rounds=len(rounds),
         sites=(),
         reason=reason,
-        too_few_sites=known,
+        too_few_sites=isinstance(error, TooFewSites),
     )
     journal.result(result)
     if tracker is not None:
@@ -257,9 +265,3 @@ def _give_up(journal: Journal, tracker: Tracker | None, error: Exception) -> Non
 
 def _rounded(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3f}"
-
-
-def _initial_model(settings: RunSettings) -> State:
-    return build_model(
-        settings.model.name, image_size=settings.model.image_size, seed=settings.seed
-    ).trainable_state()

@@ -162,12 +162,13 @@ class _Runs:
         # Fairness has the same names in validation and test: keep the curves apart.
         parent = {
             f"test/{name.removeprefix('test/')}": value
-            for name, value in result.overall.items()
+            for name, value in {**result.overall, **result.all_overall}.items()
         }
         for site, metrics in result.test.items():
             parent[f"site/{site}/test_dice"] = metrics.get("test/dice")
             if site in self._children:
-                self._log(self._children[site], metrics=metrics, step=result.rounds)
+                numbers = {**metrics, **result.all_test.get(site, {})}
+                self._log(self._children[site], metrics=numbers, step=result.rounds)
         self._log(self._parent, metrics=parent, step=result.rounds)
 
     def close(self, result: ResultRecord) -> None:

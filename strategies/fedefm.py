@@ -3,61 +3,103 @@
 "FedEFM: Federated Endovascular Foundation Model with Unseen Data" (arXiv 2501.16992).
 A round, synchronous from theta(k):
 
-1. *overseas*: every silo's model is trained by its neighbours on their frames (eq. 1),
-2. *return*: the copies come home as teachers, relayed by the server,
-3. *distil*: every silo learns from its labels and its teachers, each weighed by the
-   EMD between their features on the silo's own batch (eqs. 2 to 12),
-4. *accumulate*: Theta is the mean of the silos that took part (eq. 13, normalised).
+1. *route*: every silo's model is trained by its neighbours on their frames (eq. 1) and
+   comes home, relayed by the server,
+2. *teach* and *weigh*: every silo learns from its labels and its teachers, each weighed
+   by the EMD between their features (eqs. 2 to 12),
+3. *accumulate*: Theta is the mean of the silos that took part (eq. 13, normalised),
+   and what the settings say goes back to the silos.
 
 Round 0 is the local warm-up of the paper's text. Published numbers for temperature,
 beta and steps do not exist; `FedEFMSettings` says which defaults are ours and why.
 This class moves weights; it knows neither networks nor frames.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from logging import INFO
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
-from flwr.supercore import log
 
 from strategies import messages
-from strategies.accumulation import State, accumulate
-from strategies.settings import FedEFMSettings
-from strategies.topology import TOPOLOGIES, Neighbours
+from strategies.accumulation import Accumulator, State, feed_back
+from strategies.fedefm_settings import FedEFMSettings
+from strategies.federation_state import FederationState
+from strategies.route import Requests, Teachers, list_missing
+from strategies.topology import Neighbours, Topology, build_topology
+
+log = logging.getLogger(__name__)
+
+Send = Callable[[list[Message]], Iterable[Message]]
+"""Sends the requests of one phase and gives the good replies, in sorted order."""
+
+
+@runtime_checkable
+class StreamingGrid(Protocol):
+    """A grid that hands replies over one by one."""
+
+    def stream(self, requests: Iterable[Message]) -> Iterator[Message]:
+        """Send the requests of a phase and yield the replies in sorted order."""
 
 
 class FedEFM(Strategy):
     """Multishot foundation federated distillation, relayed by the server.
 
-    The silos' models live here, between rounds and in simulation and deployment
+    The silos' models live in `state`, between rounds and in simulation and deployment
     alike; a hospital keeps nothing.
     """
 
-    def __init__(self, settings: FedEFMSettings, roster: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        settings: FedEFMSettings,
+        roster: Mapping[str, int],
+        *,
+        topology: Topology | None = None,
+        state: FederationState | None = None,
+        seed: int = 0,
+        keep: Callable[[str, int, State], None] | None = None,
+    ) -> None:
         """Set up the silos.
 
         Args:
-            settings: Topology, feedback and what the hospitals do with the teachers.
+            settings: The four decisions.
             roster: Flower's node id of every hospital, by name.
+            topology: Who teaches whom; None builds what the settings name.
+            state: Where an earlier federation ended; None starts a new one.
+            seed: Of the run.
+            keep: Told every silo's own model as it arrives, with its name and round.
 
         Raises:
-            ValueError: If there is no hospital.
+            ValueError: If there is no hospital, or the state or the topology is of
+                other hospitals.
         """
         if not roster:
             raise ValueError("FedEFM needs at least one hospital, the roster is empty.")
-        self.settings = settings
-        self.roster = dict(sorted(roster.items()))
-        self.neighbours: Neighbours = TOPOLOGIES[settings.topology](list(roster))
-        self.students: dict[str, ArrayRecord] = {}
-        self.teachers: dict[str, dict[str, ArrayRecord]] = {}
+        self.settings = settings.effective()
+        self.requests = Requests(dict(sorted(roster.items())))
+        silos = list(self.requests.roster)
+        self.topology = topology or build_topology(settings.topology, silos, seed=seed)
+        self.state = state
+        self.seed = seed
+        self.keep = keep
+        for known, what in (
+            (self.topology.silos, "topology"),
+            (silos if state is None else sorted(state.students), "saved federation"),
+        ):
+            if sorted(known) != silos:
+                raise ValueError(
+                    f"The {what} is of the hospitals {', '.join(sorted(known))}, but "
+                    f"{', '.join(silos)} take part."
+                )
 
     def summary(self) -> None:
         """Log every setting and who teaches whom."""
-        log(INFO, "\t├──> FedEFM: %s", self.settings)
-        for student, hosts in self.neighbours.items():
-            log(INFO, "\t├── %s learns from %s", student, ", ".join(hosts) or "nobody")
+        log.info("\t├──> FedEFM: %s", self.settings)
+        for student, hosts in self.topology.union().items():
+            log.info("\t├── %s learns from %s", student, ", ".join(hosts) or "nobody")
 
     def start(
         self,
@@ -69,147 +111,194 @@ class FedEFM(Strategy):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
-        """Run the warm-up and the federated rounds.
+        """Run the warm-up and the federated rounds, or those that are left.
 
         Args:
             grid: Sends requests and returns replies.
-            initial_arrays: theta(0), the same for all silos.
+            initial_arrays: theta(0), the same for all silos; not used where an earlier
+                federation goes on.
             num_rounds: Rounds after the warm-up.
             timeout: Seconds that one phase may take.
             train_config: Not used; the hospitals read the run's settings.
             evaluate_config: Not used.
             evaluate_fn: Called with the round and Theta at the end of every round,
-                the warm-up included.
+                the warm-up included; `state` is the federation of that round then.
 
         Returns:
             Theta and what `evaluate_fn` said of it.
         """
         self.summary()
-        self.students = dict.fromkeys(self.roster, initial_arrays)
-        theta = initial_arrays
+        self.state = self.state or FederationState.begin(
+            messages.to_state(initial_arrays),
+            list(self.requests.roster),
+            seed=self.seed,
+        )
         result = Result()
-        config = ConfigRecord()
-        for server_round in range(num_rounds + 1):
-            log(INFO, "[ROUND %s/%s]", server_round, num_rounds)
-            if server_round > 0:
-                self._overseas(server_round, grid, timeout)
-            requests = self.configure_train(server_round, theta, config, grid)
-            replies = grid.send_and_receive(requests, timeout=timeout)
-            accumulated, _ = self.aggregate_train(server_round, replies)
-            theta = theta if accumulated is None else accumulated
-            requests = self.configure_evaluate(server_round, theta, config, grid)
-            replies = grid.send_and_receive(requests, timeout=timeout)
-            self.aggregate_evaluate(server_round, replies)
-            if evaluate_fn and (metrics := evaluate_fn(server_round, theta)):
+
+        # One reply at a time where the grid can: memory then does not grow with sites.
+        stream = grid.stream if isinstance(grid, StreamingGrid) else None
+
+        def send(requests: list[Message]) -> Iterator[Message]:
+            if not requests:
+                return
+            replies = (
+                stream(requests)
+                if stream is not None
+                else grid.send_and_receive(requests, timeout=timeout)
+            )
+            yield from (reply for reply in replies if not reply.has_error())
+
+        while self.state.round_number < num_rounds:
+            server_round = self.state.round_number + 1
+            log.info("[ROUND %s/%s]", server_round, num_rounds)
+            self.state = self.play_round(self.state, send)
+            arrays = messages.from_state(self.state.theta)
+            if evaluate_fn and (metrics := evaluate_fn(server_round, arrays)):
                 result.evaluate_metrics_serverapp[server_round] = metrics
-            if self.settings.feedback == "mean":
-                self.students = dict.fromkeys(self.roster, theta)
-        result.arrays = theta
+        result.arrays = messages.from_state(self.state.theta)
         return result
 
-    def configure_overseas(self, server_round: int) -> list[Message]:
-        """Send every silo's model to each of its neighbours, eq. (1)."""
-        return [
-            self._message(
-                host,
-                messages.OVERSEAS,
-                round_number=server_round,
-                arrays=self.students[student],
-                owner=student,
+    def play_round(self, state: FederationState, send: Send) -> FederationState:
+        """Play one round: a function of the federation and of the replies.
+
+        Args:
+            state: After the round before; not changed.
+            send: Sends the requests of a phase; returns the good replies in sorted
+                order.
+
+        Returns:
+            The federation after the round.
+        """
+        number = state.round_number + 1
+        neighbours = self.topology.neighbours(number)
+        prototypes = self._ask_prototypes(state, number, send)
+        teachers = self._find_teachers(state, number, neighbours, send)
+        requests = self.requests.training(
+            state, number, teachers, self.settings, prototypes
+        )
+        students, theta = self._collect(state, teachers, send(requests))
+        if number > 0 and self.settings.teach_on == "proxy":
+            theta = self._teach_on_proxies(state, number, theta, students, send)
+        list(send(self.requests.evaluation(theta, number)))  # the grid's owner adds up
+        if self.settings.feeds_back_in(number):
+            students = feed_back(
+                students,
+                theta,
+                neighbours,
+                kind=self.settings.feedback,
+                share=self.settings.feedback_share,
             )
-            for student, hosts in self.neighbours.items()
-            for host in hosts
-        ]
+        return replace(state, round_number=number, theta=theta, students=students)
 
-    def collect_teachers(self, replies: Iterable[Message]) -> None:
-        """Keep the copies that came back, by student and host."""
-        self.teachers = {student: {} for student in self.roster}
-        for reply in _valid(replies):
-            student = messages.reply_owner(reply)
-            record = reply.content.array_records[messages.ARRAYS]
-            self.teachers[student][self._site_of(reply)] = record
+    def _ask_prototypes(
+        self, state: FederationState, number: int, send: Send
+    ) -> dict[str, State]:
+        """Ask what stands for every silo's frames, as the accumulated model sees it."""
+        if self.settings.score != "common" or number == 0:
+            return {}
+        replies = send(self.requests.prototypes(state.theta, number))
+        return {
+            self.requests.site_of(one): messages.reply_state(one) for one in replies
+        }
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Ask every silo for its local step: on labels in round 0, then distilled."""
-        return [
-            self._message(
-                site,
-                messages.TRAIN if server_round == 0 else messages.DISTIL,
-                round_number=server_round,
-                arrays=student,
-                teachers=self.teachers.get(site, {}),
+    def _find_teachers(
+        self, state: FederationState, number: int, neighbours: Neighbours, send: Send
+    ) -> Teachers:
+        """Find who teaches every silo in a round; eq. (1) for overseas experts."""
+        kind = self.settings.teachers
+        if number == 0 or kind == "none" or self.settings.teach_on == "proxy":
+            return {}
+        if kind == "global":
+            return {silo: {"global": state.theta} for silo in neighbours}
+        if kind == "neighbour":
+            return {
+                silo: {host: state.students[host] for host in hosts}
+                for silo, hosts in neighbours.items()
+            }
+        replies = send(self.requests.overseas(state, number, neighbours))
+        teachers = self.requests.sort_experts(replies, neighbours)
+        for student, hosts in list_missing(teachers, neighbours).items():
+            log.warning(
+                "Round %s: %s goes on without its teacher %s, which did not come back.",
+                number,
+                student,
+                ", ".join(hosts),
             )
-            for site, student in self.students.items()
-        ]
+        return teachers
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def _collect(
+        self, state: FederationState, teachers: Teachers, replies: Iterable[Message]
+    ) -> tuple[dict[str, State], State]:
         """Write theta(k+1) and accumulate the silos that took part, eq. (13).
 
         A silo that did not answer keeps theta(k) and is left out of the mean.
         """
-        states: dict[str, State] = {}
-        for reply in _valid(replies):
-            site = self._site_of(reply)
-            self.students[site] = reply.content.array_records[messages.ARRAYS]
-            states[site] = messages.to_state(self.students[site])
-        if not states:
-            return None, None
-        return messages.from_state(accumulate(states)), None
+        students = dict(state.students)
+        accumulator = Accumulator()
+        needed = self._needs_students(state.round_number + 1)
+        for reply in replies:
+            site = self.requests.site_of(reply)
+            student = messages.reply_state(reply)
+            accumulator.add(student)
+            if self.keep is not None:
+                self.keep(site, state.round_number + 1, student)
+            if needed:
+                students[site] = student
+            if self.settings.accumulate == "students+experts":
+                for expert in teachers.get(site, {}).values():
+                    accumulator.add(expert)
+        return students, accumulator.mean() if accumulator.count else state.theta
 
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Ask every silo to measure Theta on its validation frames."""
-        return [
-            self._message(
-                site,
-                messages.EVALUATE,
-                round_number=server_round,
-                arrays=arrays,
-                split="validation",
-            )
-            for site in self.roster
-        ]
-
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
-        """Leave the counts to the grid's owner, who adds them over the sites."""
-        return None
-
-    def _overseas(self, server_round: int, grid: Grid, timeout: float) -> None:
-        requests = self.configure_overseas(server_round)
-        replies = grid.send_and_receive(requests, timeout=timeout) if requests else []
-        self.collect_teachers(replies)
-
-    def _message(
-        self,
-        site: str,
-        message_type: str,
-        *,
-        round_number: int,
-        arrays: ArrayRecord,
-        owner: str = "",
-        split: str = "train",
-        teachers: Mapping[str, ArrayRecord] | None = None,
-    ) -> Message:
-        content = messages.pack_job(
-            round_number=round_number,
-            arrays=arrays,
-            owner=owner,
-            split=split,
-            teachers=teachers,
+    def _needs_students(self, number: int) -> bool:
+        """Tell whether anybody asks for the silos' own models after a round."""
+        replaced = (
+            self.settings.feeds_back_in(number)
+            and self.settings.feedback == "mean"
+            and self.settings.feedback_share == 1.0
         )
-        return Message(content, self.roster[site], message_type)
+        return not replaced or self.settings.teach_on == "proxy"
 
-    def _site_of(self, reply: Message) -> str:
-        node = reply.metadata.src_node_id
-        return next(site for site, known in self.roster.items() if known == node)
+    def _teach_on_proxies(
+        self,
+        state: FederationState,
+        number: int,
+        theta: State,
+        students: Mapping[str, State],
+        send: Send,
+    ) -> State:
+        """Let all silos teach the accumulated model on frames of nobody."""
+        sites = list(self.requests.roster)
+        site = self.settings.proxy_site or sites[(number - 1) % len(sites)]
+        if site not in sites:
+            log.warning("Round %s: the proxy site '%s' is absent.", number, site)
+            return theta
+        prototypes = self._ask_prototypes(
+            replace(state, theta=theta, students=dict.fromkeys(sites, theta)),
+            number,
+            send,
+        )
+        replies = list(
+            send(self.requests.proxy(site, number, theta, students, prototypes))
+        )
+        return messages.reply_state(replies[0]) if replies else theta
 
+    # Flower's own loop is not used: a round of FedEFM has more than two exchanges, and
+    # `start` plays it. Flower asks every strategy for these four.
 
-def _valid(replies: Iterable[Message]) -> list[Message]:
-    return [reply for reply in replies if not reply.has_error()]
+    def configure_train(self, *_: object) -> Iterable[Message]:
+        """Not used."""
+        raise NotImplementedError("FedEFM.start plays its own rounds.")
+
+    def aggregate_train(
+        self, *_: object
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Not used."""
+        raise NotImplementedError("FedEFM.start plays its own rounds.")
+
+    def configure_evaluate(self, *_: object) -> Iterable[Message]:
+        """Not used."""
+        raise NotImplementedError("FedEFM.start plays its own rounds.")
+
+    def aggregate_evaluate(self, *_: object) -> MetricRecord | None:
+        """Not used."""
+        raise NotImplementedError("FedEFM.start plays its own rounds.")

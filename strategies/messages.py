@@ -5,10 +5,9 @@ config and numbers. Nothing else can be packed, so nothing else can leave a hosp
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flwr.app import (
-    Array,
     ArrayRecord,
     ConfigRecord,
     Error,
@@ -19,11 +18,15 @@ from flwr.app import (
 from torch import Tensor
 
 from strategies.accumulation import State
+from strategies.evaluation import Evaluation
+from strategies.wire import decode, encode, rounding_error
 
 # Message types. `train` alone is what Flower's own strategies send.
 TRAIN = "train"
 OVERSEAS = "train.overseas"
 DISTIL = "train.distil"
+PROXY = "train.proxy"
+PROTOTYPES = "query.prototypes"
 EVALUATE = "evaluate"
 INTRODUCE = "query"
 
@@ -31,6 +34,8 @@ PHASE_NAMES: dict[str, str] = {
     TRAIN: "local",
     OVERSEAS: "overseas",
     DISTIL: "distil",
+    PROXY: "proxy",
+    PROTOTYPES: "prototypes",
     EVALUATE: "evaluate",
     INTRODUCE: "introduce",
 }
@@ -41,6 +46,9 @@ ARRAYS = "arrays"
 CONFIG = "config"
 METRICS = "metrics"
 TEACHER = "teacher:"  # followed by the teacher's name
+PROTOTYPE = "prototypes:"  # followed by the name of the site they stand for
+COMMON = "common"  # the accumulated model, where it is not what is trained
+TOKENS = "tokens"  # the one array of prototypes, (count, dim)
 
 # Keys of the config.
 SERVER_ROUND = "server-round"  # written by Flower's strategies, too
@@ -53,6 +61,10 @@ NUM_EXAMPLES = "num-examples"  # Flower weighs its averages by this
 LOSS = "loss"
 SCORE = "score:"  # followed by the teacher's name
 WEIGHT = "weight:"  # followed by the teacher's name
+GAP = "gap:"  # followed by the teacher's name
+TEACHER_LOSS = "teacher-loss:"  # followed by the teacher's name
+
+WIRE_ERROR = "wire-error"  # relative L2 norm of the rounding of sent weights
 
 # Flower's own codes are small; ours say that the reason is safe to show.
 HOSPITAL_ERROR = 1001
@@ -67,6 +79,8 @@ class Job:
     split: str  # "train", "validation" or "test"
     weights: State | None
     teachers: dict[str, State]  # by the host's name, sorted
+    prototypes: dict[str, Tensor] = field(default_factory=dict)  # tokens by site
+    common: State | None = None  # the accumulated model
 
 
 def pack_job(
@@ -76,6 +90,8 @@ def pack_job(
     owner: str = "",
     split: str = "train",
     teachers: Mapping[str, ArrayRecord] | None = None,
+    prototypes: Mapping[str, ArrayRecord] | None = None,
+    common: ArrayRecord | None = None,
 ) -> RecordDict:
     """Pack a job for one hospital; the reverse of `unpack_job`.
 
@@ -85,6 +101,8 @@ def pack_job(
         owner: Whose model it is, if it is a visitor's.
         split: Which of the hospital's frames to use.
         teachers: Weights that came back from overseas, by the host's name.
+        prototypes: Tokens that stand for sites, by their names.
+        common: The accumulated model, where scores are computed through it.
 
     Returns:
         The content of the message.
@@ -97,6 +115,10 @@ def pack_job(
     )
     for name, record in sorted((teachers or {}).items()):
         content[TEACHER + name] = record
+    for name, record in sorted((prototypes or {}).items()):
+        content[PROTOTYPE + name] = record
+    if common is not None:
+        content[COMMON] = common
     return content
 
 
@@ -114,13 +136,18 @@ def unpack_job(message: Message) -> Job:
     return Job(
         round_number=unpack_round(message),
         owner=unpack_owner(message),
-        split=str(_config(message).get(SPLIT, "validation")),
+        split=unpack_split(message),
         weights=None if arrays is None else to_state(arrays),
-        teachers={
-            name.removeprefix(TEACHER): to_state(record)
-            for name, record in sorted(content.array_records.items())
-            if name.startswith(TEACHER)
+        teachers=_named_states(content, TEACHER),
+        prototypes={
+            site: state[TOKENS]
+            for site, state in _named_states(content, PROTOTYPE).items()
         },
+        common=(
+            to_state(content.array_records[COMMON])
+            if COMMON in content.array_records
+            else None
+        ),
     )
 
 
@@ -134,11 +161,17 @@ def unpack_owner(message: Message) -> str:
     return str(_config(message).get(OWNER, ""))
 
 
+def unpack_split(message: Message) -> str:
+    """Return which frames a request wants to be measured."""
+    return str(_config(message).get(SPLIT, "validation"))
+
+
 def pack_reply(
     site: str,
-    metrics: Mapping[str, float | int],
+    metrics: Mapping[str, float | int | list[int]],
     *,
     state: State | None = None,
+    wire: str = "float32",
     owner: str = "",
     facts: Mapping[str, str | int | float | bool | list[str]] | None = None,
 ) -> RecordDict:
@@ -148,6 +181,7 @@ def pack_reply(
         site: The hospital's name.
         metrics: Numbers, `num-examples` among them where Flower averages.
         state: Trained weights, if any.
+        wire: What they travel as, a key of `strategies.wire.WIRES`.
         owner: Whose model came along.
         facts: What a hospital says of itself when it is introduced.
 
@@ -156,7 +190,8 @@ def pack_reply(
     """
     content = RecordDict()
     if state is not None:
-        content[ARRAYS] = from_state(state)
+        content[ARRAYS] = from_state(state, wire)
+        metrics = {**metrics, WIRE_ERROR: rounding_error(state, wire)}
     content[METRICS] = MetricRecord(dict(metrics))
     content[CONFIG] = ConfigRecord({SITE: site, OWNER: owner, **(facts or {})})
     return content
@@ -167,10 +202,32 @@ def reply_owner(message: Message) -> str:
     return str(message.content.config_records[CONFIG].get(OWNER, ""))
 
 
+def reply_state(message: Message) -> State:
+    """Return the weights, or the tokens, of a reply."""
+    return to_state(message.content.array_records[ARRAYS])
+
+
 def reply_metrics(message: Message) -> dict[str, float]:
     """Return the numbers of a reply."""
     record = message.content.metric_records.get(METRICS, MetricRecord())
     return {key: value for key, value in record.items() if not isinstance(value, list)}
+
+
+def reply_evaluation(message: Message) -> Evaluation:
+    """Return what a hospital measured.
+
+    Args:
+        message: The reply to a request to evaluate.
+
+    Returns:
+        The sums over the hospital's frames.
+
+    Raises:
+        ValueError: If a number is missing, unknown or not possible.
+    """
+    return Evaluation.from_metrics(
+        message.content.metric_records.get(METRICS, MetricRecord())
+    )
 
 
 def error_reply(message: Message, reason: str) -> Message:
@@ -202,28 +259,21 @@ def failure_reason(message: Message) -> str:
     return f"the site's app or node failed (Flower error code {error.code})"
 
 
-def from_state(state: Mapping[str, Tensor]) -> ArrayRecord:
-    """Turn named tensors into a record, sorted by name, without pickling."""
-    return ArrayRecord(
-        {
-            name: Array(tensor.detach().cpu().contiguous().numpy())
-            for name, tensor in sorted(state.items())
-        }
-    )
+def from_state(state: Mapping[str, Tensor], wire: str = "float32") -> ArrayRecord:
+    """Turn named tensors into a record, see `strategies.wire.encode`."""
+    return encode(state, wire)
 
 
 def to_state(record: ArrayRecord) -> State:
-    """Turn a record into named tensors, sorted by name, that own their memory.
+    """Turn a record into named tensors, see `strategies.wire.decode`."""
+    return decode(record)
 
-    Args:
-        record: Arrays by name.
 
-    Returns:
-        CPU tensors.
-    """
+def _named_states(content: RecordDict, prefix: str) -> dict[str, State]:
     return {
-        name: tensor.clone()
-        for name, tensor in sorted(record.to_torch_state_dict().items())
+        name.removeprefix(prefix): to_state(record)
+        for name, record in sorted(content.array_records.items())
+        if name.startswith(prefix)
     }
 
 

@@ -10,11 +10,15 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from pathlib import PurePath
+from typing import Any
 
-from models.registry import BUILDERS
 from strategies.data_settings import DataSettings
-from strategies.setting_rules import at_least, check, one_of, share
+from strategies.evaluation_settings import EvaluationSettings
+from strategies.fedefm_settings import FedEFMSettings
+from strategies.model_settings import ModelSettings
+from strategies.setting_rules import at_least, check, one_of
+from strategies.train_settings import TrainSettings
 
 SettingValue = bool | int | float | str
 
@@ -24,139 +28,12 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True)
-class ModelSettings:
-    """Which network to train."""
-
-    name: str
-    image_size: int  # px, divisible by 16
-
-    prefix: ClassVar[str] = "model."
-
-    def problems(self) -> list[str]:
-        """List what is wrong, one sentence each."""
-        return [
-            *one_of("model.name", self.name, tuple(BUILDERS)),
-            *check(
-                self.image_size >= 32 and self.image_size % 16 == 0,
-                f"model.image-size must be a multiple of 16, at least 32, "
-                f"got {self.image_size}",
-            ),
-        ]
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How a site trains; the same for local, overseas and distillation steps."""
-
-    steps: int
-    batch_size: int  # frames
-    learning_rate: float  # peak of AdamW
-    weight_decay: float
-    warmup_steps: int  # linear warm-up at the start of every phase
-    schedule: str  # over the rounds
-    cldice_weight: float  # 0 to 1
-
-    prefix: ClassVar[str] = "train."
-
-    def problems(self) -> list[str]:
-        """List what is wrong, one sentence each."""
-        return [
-            *at_least("train.steps", self.steps, 1),
-            *at_least("train.batch-size", self.batch_size, 1),
-            *check(
-                self.learning_rate > 0,
-                f"train.learning-rate must be > 0, got {self.learning_rate}",
-            ),
-            *at_least("train.weight-decay", self.weight_decay, 0),
-            *at_least("train.warmup-steps", self.warmup_steps, 0),
-            *one_of("train.schedule", self.schedule, ("cosine", "constant")),
-            *share("train.cldice-weight", self.cldice_weight),
-        ]
-
-    def learning_rate_in(self, round_number: int, num_rounds: int) -> float:
-        """Return the peak learning rate of a round.
-
-        Args:
-            round_number: 0 (local warm-up) to `num_rounds`.
-            num_rounds: Number of federated rounds.
-
-        Returns:
-            The learning rate; with the cosine schedule it falls from the full value
-            in round 0 to a tenth of it in the last round.
-        """
-        if self.schedule == "constant" or num_rounds == 0:
-            return self.learning_rate
-        progress = min(round_number / num_rounds, 1.0)
-        return self.learning_rate * (0.55 + 0.45 * math.cos(math.pi * progress))
-
-
-@dataclass(frozen=True)
-class FedEFMSettings:
-    """Multishot EMD distillation (FedEFM, arXiv 2501.16992).
-
-    The paper leaves temperature, beta and step numbers open. The defaults here are
-    ours; feedback of the accumulated model and a ramped beta of at most 0.3 keep the
-    accumulated model usable, `experiments/configs/fedefm_literal.toml` is the paper.
-    """
-
-    topology: str
-    warmup_steps: int  # local steps of round 0
-    overseas_steps: int
-    edge_weight: str
-    grid_size: int
-    marginals: str
-    centred: bool
-    emd_gradient: str
-    beta: float  # 0 to 1, eq. (11)
-    beta_ramp_rounds: int
-    temperature: float  # eq. (12)
-    reduction: str
-    weight_scope: str
-    feedback: str
-
-    prefix: ClassVar[str] = "fedefm."
-
-    def problems(self) -> list[str]:
-        """List what is wrong, one sentence each."""
-        return [
-            *one_of("fedefm.topology", self.topology, ("ring", "complete")),
-            *at_least("fedefm.warmup-steps", self.warmup_steps, 0),
-            *at_least("fedefm.overseas-steps", self.overseas_steps, 0),
-            *one_of("fedefm.edge-weight", self.edge_weight, ("emd", "one", "random")),
-            *at_least("fedefm.grid-size", self.grid_size, 1),
-            *one_of("fedefm.marginals", self.marginals, ("uniform", "cross-reference")),
-            *one_of("fedefm.emd-gradient", self.emd_gradient, ("none", "flow", "full")),
-            *share("fedefm.beta", self.beta),
-            *at_least("fedefm.beta-ramp-rounds", self.beta_ramp_rounds, 0),
-            *check(
-                self.temperature > 0,
-                f"fedefm.temperature must be > 0, got {self.temperature}",
-            ),
-            *one_of("fedefm.reduction", self.reduction, ("mean", "sum")),
-            *one_of("fedefm.weight-scope", self.weight_scope, ("teacher", "loss")),
-            *one_of("fedefm.feedback", self.feedback, ("mean", "none")),
-        ]
-
-    def beta_in(self, round_number: int) -> float:
-        """Return the share of distillation in a round.
-
-        Args:
-            round_number: 1 for the first federated round.
-
-        Returns:
-            beta, reached linearly after `beta_ramp_rounds` rounds.
-        """
-        if self.beta_ramp_rounds == 0:
-            return self.beta
-        return self.beta * min(round_number / self.beta_ramp_rounds, 1.0)
-
-
-@dataclass(frozen=True)
 class RunSettings:
     """Everything that a run can be told."""
 
     output: str  # absolute path of the run folder, or "" for a new one
     sites: str  # absolute path of a sites file, or "" for the default hospitals
+    resume: str  # absolute path of an earlier run's folder, or "" for a new start
     min_sites: int  # 0 = all
     seed: int
     num_rounds: int
@@ -166,9 +43,11 @@ class RunSettings:
     join_timeout_s: float
     phase_timeout_s: float
     mlflow: bool
+    wire: str  # what weights travel as
     model: ModelSettings
     data: DataSettings
     train: TrainSettings
+    evaluation: EvaluationSettings
     fedefm: FedEFMSettings
 
     @classmethod
@@ -191,6 +70,7 @@ class RunSettings:
             "model": _read(ModelSettings, run_config, problems, known),
             "data": _read(DataSettings, run_config, problems, known),
             "train": _read(TrainSettings, run_config, problems, known),
+            "evaluation": _read(EvaluationSettings, run_config, problems, known),
             "fedefm": _read(FedEFMSettings, run_config, problems, known),
         }
         values = _read_fields(cls, "", run_config, problems, known)
@@ -205,16 +85,21 @@ class RunSettings:
             raise SettingsError(
                 f"{len(problems)} setting(s) are wrong: " + "; ".join(problems) + "."
             )
-        return settings
+        return replace(settings, fedefm=settings.fedefm.effective())
 
     def problems(self) -> list[str]:
         """List what is wrong outside the groups, one sentence each."""
         return [
             *at_least("min-sites", self.min_sites, 0),
+            *check(
+                not self.resume or PurePath(self.resume).is_absolute(),
+                "resume must be the absolute path of a run folder, got a relative one",
+            ),
             *at_least("seed", self.seed, 0),
             *at_least("num-rounds", self.num_rounds, 1),
             *one_of("strategy", self.strategy, ("fedefm", "fedavg")),
             *one_of("device", self.device, ("auto", "cpu", "cuda")),
+            *one_of("wire", self.wire, ("float32", "bfloat16", "float16")),
             *at_least("threads-per-site", self.threads_per_site, 1),
             *check(
                 self.join_timeout_s > 0,

@@ -2,30 +2,32 @@
 
     endofed benchmark networks --size 256 --names unet,fga-net,sam-tiny
 
-Modes are measured in turn, not one after the other, so that a machine that gets slower
-slows all of them. Ratios are to the U-Net of the same run; times of different runs or
-machines must not be compared. The paper's own figure is 4.23: 17.18 ms for FGA-Net
-against 4.06 ms for its U-Net at 512 px, batch 1, on an RTX 4090.
+Each network is measured in turn with the U-Net of the paper: reference, network,
+reference, network, in every mode. Its ratio is the median of the ratios of such pairs,
+so a machine that gets slower or busier slows both, and only two networks are in memory.
+Milliseconds of different networks are minutes apart: compare ratios. The U-Net beside
+itself shows the noise. The paper's own figure is 4.23: 17.18 ms for FGA-Net against
+4.06 ms for its U-Net at 512 px, batch 1, on an RTX 4090.
 """
 
-import copy
+import gc
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from experiments.benchmarks.modes import Run, in_mode
+from experiments.benchmarks.peak_memory import peak_mib
 from models.cost import count_parameters, published_macs, true_macs
 from models.registry import build_model
 from server.checkpoints import installed_versions
 
 REFERENCE = "unet"
-MODES = ("eager", "channels-last", "bf16", "compiled")
 WARMUP = 2
 
 
@@ -38,8 +40,26 @@ class Timing:
     batch: int
     milliseconds: float  # per frame, median
     frames_per_second: float
-    peak_mib: float | None  # of the GPU; None on a CPU
+    ratio: float | None  # to the reference in the same mode, median of pairs
+    peak_mib: float | None  # of a pass, beside weights and images; None = not told
     largest_difference: float  # of the logits from the eager ones
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A network in a mode that this machine cannot measure, and why."""
+
+    name: str
+    mode: str
+    batch: int
+    reason: str
+
+
+class Measurements(NamedTuple):
+    """What was measured, and what could not be."""
+
+    timings: list[Timing]
+    failures: list[Failure]
 
 
 @dataclass(frozen=True)
@@ -80,47 +100,45 @@ def time_networks(
     repeats: int,
     device: torch.device,
     progress: Callable[[str], None] = lambda _: None,
-) -> list[Timing]:
-    """Time the forward pass of networks, all of them in turn in every repetition.
+) -> Measurements:
+    """Time the forward pass of networks, each in turn with the reference.
 
     Args:
         names: In the registry.
         size: Side of a frame, px.
         batches: Frames at once.
         modes: Some of `MODES`.
-        repeats: Measured passes of each; their median counts.
+        repeats: Measured pairs in each mode; their median counts.
         device: Where to run.
         progress: Told what is measured now.
 
     Returns:
-        A timing for every name, mode and batch size.
+        A timing or a failure for every name, mode and batch size.
     """
-    found: list[Timing] = []
+    found = Measurements([], [])
     for batch in batches:
         images = torch.rand(
             batch, 1, size, size, generator=torch.Generator().manual_seed(0)
         ).to(device)
-        runs = {}
+        reference = _build(REFERENCE, size, device)
         for name in names:
             progress(f"{name}, batch {batch}")
-            runs.update(_prepare(name, size, images, modes, device))
-        seconds: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
-        for _ in range(repeats):
-            for key, (run, _) in runs.items():
-                seconds[key].append(_seconds(run, device))
-        for (name, mode), (run, difference) in runs.items():
-            median = statistics.median(seconds[name, mode])
-            found.append(
-                Timing(
-                    name,
-                    mode,
-                    batch,
-                    1000 * median / batch,
-                    batch / median,
-                    _peak_mib(run, device),
-                    difference,
+            # Compiled code is cached by function, which networks share, and after
+            # eight versions of one PyTorch would silently run it uncompiled.
+            torch.compiler.reset()
+            network = _build(name, size, device)
+            runs, failures = _prepare(name, network, images, modes)
+            found.failures.extend(failures)
+            base, _ = _prepare(REFERENCE, reference, images, list(runs))
+            pairs = _time_pairs(base, runs, repeats, device)
+            for mode, (run, difference) in runs.items():
+                timing = _summarise(pairs[mode], batch)
+                peak = _peak_mib(run, device)
+                found.timings.append(
+                    Timing(name, mode, batch, *timing, peak, difference)
                 )
-            )
+            del network, runs, base
+            gc.collect()  # before the next one is built: large ones do not fit twice
     return found
 
 
@@ -134,57 +152,67 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def to_json(costs: Sequence[Cost], timings: Sequence[Timing]) -> dict[str, Any]:
+def to_json(costs: Sequence[Cost], measured: Measurements) -> dict[str, Any]:
     """Return all numbers for a file."""
     return {
         "costs": [asdict(one) for one in costs],
-        "timings": [asdict(one) for one in timings],
+        "timings": [asdict(one) for one in measured.timings],
+        "failures": [asdict(one) for one in measured.failures],
     }
 
 
-Run = Callable[[], Tensor]
+def _build(name: str, size: int, device: torch.device) -> nn.Module:
+    return build_model(name, image_size=size, seed=0).to(device).eval()
 
 
 def _prepare(
-    name: str, size: int, images: Tensor, modes: Sequence[str], device: torch.device
-) -> dict[tuple[str, str], tuple[Run, float]]:
+    name: str, network: nn.Module, images: Tensor, modes: Sequence[str]
+) -> tuple[dict[str, tuple[Run, float]], list[Failure]]:
     """Return a pass for every mode and how far its logits are from the eager ones."""
-    network = build_model(name, image_size=size, seed=0).to(device).eval()
-    with torch.inference_mode():
-        expected = network(images)
-    prepared = {}
+    expected: Tensor | None = None
+    prepared, failures = {}, []
     for mode in modes:
-        run = _in_mode(network, images, mode, device)
-        for _ in range(WARMUP):
-            logits = run()
+        try:
+            if expected is None:
+                expected = in_mode(network, images, "eager")().float()
+            run = in_mode(network, images, mode)
+            for _ in range(WARMUP):
+                logits = run()
+        # Compilers fail in many ways, memory runs out: keep what is measured.
+        except Exception as error:  # noqa: BLE001
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            failures.append(Failure(name, mode, len(images), reason))
+            continue
         difference = float((logits.float() - expected).abs().max())
-        prepared[name, mode] = (run, difference)
-    return prepared
+        prepared[mode] = (run, difference)
+    return prepared, failures
 
 
-def _in_mode(
-    network: nn.Module, images: Tensor, mode: str, device: torch.device
-) -> Run:
-    module, inputs = network, images
-    context: Callable[[], AbstractContextManager[Any]] = nullcontext
-    if mode == "channels-last":
-        # A copy: the other modes keep the usual order.
-        module = copy.deepcopy(network).to(memory_format=torch.channels_last)
-        inputs = images.to(memory_format=torch.channels_last)
-    elif mode == "bf16":
+class _Pair(NamedTuple):
+    reference: float | None  # s
+    network: float  # s
 
-        def context() -> AbstractContextManager[Any]:
-            return torch.autocast(device.type, dtype=torch.bfloat16)
 
-    elif mode == "compiled":
-        module = torch.compile(network)
+def _time_pairs(
+    base: dict[str, tuple[Run, float]],
+    runs: dict[str, tuple[Run, float]],
+    repeats: int,
+    device: torch.device,
+) -> dict[str, list[_Pair]]:
+    pairs: dict[str, list[_Pair]] = {mode: [] for mode in runs}
+    for _ in range(repeats):
+        for mode, (run, _) in runs.items():
+            first = _seconds(base[mode][0], device) if mode in base else None
+            pairs[mode].append(_Pair(first, _seconds(run, device)))
+    return pairs
 
-    def run() -> Tensor:
-        with torch.inference_mode(), context():
-            logits: Tensor = module(inputs)
-        return logits
 
-    return run
+def _summarise(pairs: list[_Pair], batch: int) -> tuple[float, float, float | None]:
+    """Return milliseconds a frame, frames per second and the ratio."""
+    median = statistics.median(pair.network for pair in pairs)
+    ratios = [pair.network / pair.reference for pair in pairs if pair.reference]
+    ratio = statistics.median(ratios) if ratios else None
+    return 1000 * median / batch, batch / median, ratio
 
 
 def _seconds(run: Run, device: torch.device) -> float:
@@ -198,8 +226,7 @@ def _seconds(run: Run, device: torch.device) -> float:
 
 
 def _peak_mib(run: Run, device: torch.device) -> float | None:
-    if device.type != "cuda":
+    try:
+        return peak_mib(run, device)
+    except RuntimeError:  # this system does not tell
         return None
-    torch.cuda.reset_peak_memory_stats()
-    run()
-    return torch.cuda.max_memory_allocated() / 2**20

@@ -31,12 +31,14 @@ from clients.data.folders import load_folder
 from clients.data.frames import Frames, FrameSet, join_frames
 from clients.data.identity import SiteKey
 from clients.data.simulator import simulate_frames
-from clients.training import TrainPlan, evaluate, train_on_labels
+from clients.evaluation import evaluate
+from clients.optimisation import TrainPlan
+from clients.training import train_on_labels
 from models.centreline import centreline_scores
 from models.classes import CLASS_NAMES
 from models.overlap import cldice, dice
 from strategies.data_settings import DataSettings
-from strategies.settings import TrainSettings
+from strategies.train_settings import TrainSettings
 
 NETWORK_SIZE = 256
 FEATURES = (16, 16, 32, 64, 128, 16)  # of MONAI's BasicUNet: 0.5 million parameters
@@ -158,12 +160,17 @@ def train(steps: int, seed: int) -> tuple[nn.Module, list[dict[str, float]]]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for phase, plan in enumerate(_plans(steps, seed)):
         report = train_on_labels(network, training, plan, device)
-        _, counts = evaluate(
-            network, held_out, settings=plan.data, batch_size=8, device=device
+        found = evaluate(
+            network,
+            held_out,
+            settings=plan.data,
+            batch_size=8,
+            device=device,
+            measures="overlap",
         )
-        scores = counts.scores()
-        found = {"step": (phase + 1) * plan.steps, "loss": np.mean(report.losses)}
-        history.append({**found, "dice": scores["dice"], "cldice": scores["cldice"]})
+        scores = found.counts.scores()
+        entry = {"step": (phase + 1) * plan.steps, "loss": np.mean(report.losses)}
+        history.append({**entry, "dice": scores["dice"], "cldice": scores["cldice"]})
         if scores["dice"] >= max(one["dice"] for one in history):
             best = {name: t.clone() for name, t in network.state_dict().items()}
         Console(stderr=True).print(history[-1])

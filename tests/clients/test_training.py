@@ -4,19 +4,20 @@ import dataclasses
 
 import pytest
 import torch
+from torch.distributions import Bernoulli, kl_divergence
 
+from clients.data.batches import training_batches
 from clients.data.frames import FrameSet
-from clients.training import (
-    TrainingError,
-    TrainPlan,
-    evaluate,
-    train_on_labels,
-    train_with_teachers,
-)
-from models.metrics import SegmentationCounts
+from clients.evaluation import evaluate
+from clients.optimisation import TrainingError, TrainPlan
+from clients.training import Retention, train_on_labels, train_with_teachers
 from models.network import SegmentationNetwork
 from models.registry import build_model
+from strategies.accumulation import State
+from strategies.evaluation import Evaluation
+from strategies.fedefm_settings import FedEFMSettings
 from strategies.settings import RunSettings
+from strategies.transport import emd_similarity, pool_to_nodes
 
 SIZE = 32
 CPU = torch.device("cpu")
@@ -57,15 +58,25 @@ def new_model(seed: int = 0) -> SegmentationNetwork:
     return build_model("sam-tiny", image_size=SIZE, seed=seed)
 
 
+def new_state(seed: int) -> State:
+    """What a teacher's model would send: its seed decides it."""
+    return new_model(seed).trainable_state()
+
+
 def measure(
     model: SegmentationNetwork,
     frames: FrameSet,
     plan: TrainPlan,
     *,
     batch_size: int = 4,
-) -> tuple[float, SegmentationCounts]:
+) -> Evaluation:
     return evaluate(
-        model, frames, settings=plan.data, batch_size=batch_size, device=CPU
+        model,
+        frames,
+        settings=plan.data,
+        batch_size=batch_size,
+        device=CPU,
+        measures="overlap",
     )
 
 
@@ -76,13 +87,13 @@ def same(first: SegmentationNetwork, second: SegmentationNetwork) -> bool:
 
 def test_training_finds_the_wires(frames: FrameSet, plan: TrainPlan) -> None:
     model = new_model()
-    loss_before, counts_before = measure(model, frames, plan)
+    before = measure(model, frames, plan)
     plan = dataclasses.replace(plan, steps=40, learning_rate=3e-3)
     report = train_on_labels(model, frames, plan, CPU)
-    loss_after, counts_after = measure(model, frames, plan)
+    after = measure(model, frames, plan)
     assert len(report.losses) == len(report.label_losses) == 40
-    assert loss_after < 0.7 * loss_before
-    assert counts_after.scores()["dice"] > counts_before.scores()["dice"] + 0.2
+    assert after.loss < 0.7 * before.loss
+    assert after.counts.scores()["dice"] > before.counts.scores()["dice"] + 0.2
 
 
 def test_the_same_seed_trains_to_the_same_bits(
@@ -120,8 +131,9 @@ def test_evaluation_is_the_same_for_every_batch_size(
     model = new_model()
     by_one = measure(model, frames, plan, batch_size=1)
     by_four = measure(model, frames, plan)
-    assert by_one[0] == pytest.approx(by_four[0], rel=1e-5)
-    assert by_one[1].to_dict() == pytest.approx(by_four[1].to_dict(), abs=3)
+    assert by_one.loss == pytest.approx(by_four.loss, rel=1e-5)
+    expected = by_four.counts.to_dict()
+    assert by_one.counts.to_dict() == pytest.approx(expected, abs=3)
 
 
 def test_a_perfect_teacher_is_scored_and_noted_every_step(
@@ -130,7 +142,7 @@ def test_a_perfect_teacher_is_scored_and_noted_every_step(
     student = new_model()
     report = train_with_teachers(
         student,
-        {"twin": new_model(), "stranger": new_model(seed=5)},
+        {"twin": new_state(0), "stranger": new_state(5)},
         frames,
         plan,
         CPU,
@@ -149,12 +161,12 @@ def test_a_perfect_teacher_is_scored_and_noted_every_step(
 def test_teachers_stay_as_they_came(
     frames: FrameSet, plan: TrainPlan, run_settings: RunSettings
 ) -> None:
-    teacher = new_model(seed=5)
+    teacher, expected = new_state(5), new_state(5)
     settings = dataclasses.replace(run_settings.fedefm, grid_size=2)
     train_with_teachers(
         new_model(), {"a": teacher}, frames, plan, CPU, settings=settings, beta=0.5
     )
-    assert same(teacher, new_model(seed=5))
+    assert all(torch.equal(teacher[name], expected[name]) for name in expected)
 
 
 def test_with_beta_zero_teachers_change_nothing(
@@ -163,7 +175,7 @@ def test_with_beta_zero_teachers_change_nothing(
     settings = dataclasses.replace(run_settings.fedefm, grid_size=2)
     taught, alone = new_model(), new_model()
     train_with_teachers(
-        taught, {"a": new_model(5)}, frames, plan, CPU, settings=settings, beta=0.0
+        taught, {"a": new_state(5)}, frames, plan, CPU, settings=settings, beta=0.0
     )
     train_on_labels(alone, frames, plan, CPU)
     for name, tensor in taught.trainable_state().items():
@@ -184,9 +196,218 @@ def test_with_beta_one_a_student_turns_to_its_teacher(
 
     before = distance()
     train_with_teachers(
-        student, {"a": teacher}, frames, plan, CPU, settings=settings, beta=1.0
+        student, {"a": new_state(5)}, frames, plan, CPU, settings=settings, beta=1.0
     )
     assert distance() < before / 2
+
+
+@pytest.fixture
+def fedefm(run_settings: RunSettings) -> FedEFMSettings:
+    return dataclasses.replace(run_settings.fedefm, grid_size=2)
+
+
+def test_scores_come_with_their_gap_and_the_teachers_own_loss(
+    frames: FrameSet, plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    student = new_model()
+    report = train_with_teachers(
+        student,
+        {"twin": new_state(0), "stranger": new_state(5)},
+        frames,
+        plan,
+        CPU,
+        settings=fedefm,
+        beta=0.3,
+        controls={"home": new_state(7)},
+    )
+    assert report.teacher_losses.keys() == report.gaps.keys() == {"twin", "stranger"}
+    assert 0 <= max(report.gaps["stranger"]) < 1e-9
+    # Before the first step the twin is the student; this network has no dropout.
+    assert report.teacher_losses["twin"][0] == pytest.approx(report.label_losses[0])
+    assert report.teacher_losses["stranger"][0] != report.label_losses[0]
+    assert len(report.control_scores["home"]) == plan.steps
+    assert -1 <= report.control_scores["home"][0] < 0.99
+
+
+def test_the_first_step_of_the_defaults_is_what_the_equations_say(
+    frames: FrameSet, plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    batch = next(
+        training_batches(
+            frames,
+            batch_size=4,
+            network_size=SIZE,
+            settings=plan.data,
+            seed=plan.seed,
+            device=CPU,
+        )
+    )
+    with torch.no_grad():
+        student = new_model().train().forward_with_features(batch.images)
+        labels = (batch.masks, batch.annotated, batch.valid)
+        expected = 0.7 * plan.settings.criterion()(student.logits, *labels)
+        for seed in (5, 6):
+            teacher = new_model(seed).eval().forward_with_features(batch.images)
+            weight = emd_similarity(
+                pool_to_nodes(student.features, 2), pool_to_nodes(teacher.features, 2)
+            ).score.mean()
+            soft = [Bernoulli(logits=o.logits / 2) for o in (teacher, student)]
+            expected += 0.3 * weight.relu() * 4 * kl_divergence(*soft).mean() / 2
+    report = train_with_teachers(
+        new_model(),
+        {"a": new_state(5), "b": new_state(6)},
+        frames,
+        plan,
+        CPU,
+        settings=fedefm,
+        beta=0.3,
+    )
+    assert report.losses[0] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_control_changes_nothing_that_is_learned(
+    frames: FrameSet, plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    students = [new_model(), new_model()]
+    for student, controls in zip(students, ({}, {"home": new_state(7)}), strict=True):
+        train_with_teachers(
+            student,
+            {"a": new_state(5)},
+            frames,
+            plan,
+            CPU,
+            settings=fedefm,
+            beta=0.5,
+            controls=controls,
+        )
+    assert same(*students)
+
+
+def test_a_tap_decides_what_is_compared(
+    frames: FrameSet, plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    scores = []
+    for tap in ("", "image_encoder.neck", "image_encoder.blocks.0"):
+        report = train_with_teachers(
+            new_model(),
+            {"a": new_state(5)},
+            frames,
+            plan,
+            CPU,
+            settings=dataclasses.replace(fedefm, tap=tap),
+            beta=0.3,
+        )
+        scores.append(report.scores["a"][0])
+    assert scores[0] == scores[1] != scores[2]
+
+
+@pytest.mark.parametrize("weight_scope", ["teacher", "loss"])
+def test_equal_weights_of_all_frames_teach_as_one_weight_does(
+    weight_scope: str, frames: FrameSet, plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    fedefm = dataclasses.replace(fedefm, edge_weight="one", weight_scope=weight_scope)
+    losses = [
+        train_with_teachers(
+            new_model(),
+            {"a": new_state(5), "b": new_state(6)},
+            frames,
+            plan,
+            CPU,
+            settings=dataclasses.replace(fedefm, weight_per=weight_per),
+            beta=0.3,
+        ).losses
+        for weight_per in ("batch", "sample")
+    ]
+    # Frame by frame Dice is one ratio a frame, as it is in this loss anyway.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_common_scores_teach_and_are_noted(
+    frames: FrameSet, plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    dim = new_model().forward_with_features(frames.images).features.shape[1]
+    source = torch.Generator().manual_seed(0)
+    report = train_with_teachers(
+        new_model(),
+        {"a": new_state(5), "b": new_state(6)},
+        frames,
+        plan,
+        CPU,
+        settings=dataclasses.replace(
+            fedefm, score="common", prototypes=4, weight_per="sample"
+        ),
+        beta=0.3,
+        prototypes={name: torch.randn(4, dim, generator=source) for name in "ab"},
+        common=new_state(3),
+    )
+    assert report.scores.keys() == report.weights.keys() == {"a", "b"}
+    assert all(-1 <= one <= 1 for one in report.scores["a"])
+    # Of two teachers one frame prefers either one or the other.
+    assert all(one > 0 for one in report.weights["a"] + report.weights["b"])
+
+
+def test_only_classes_that_nobody_annotated_can_be_left_to_the_teachers(
+    frames: FrameSet, plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    unannotated = dataclasses.replace(fedefm, distil_classes="unannotated")
+    masks = frames.masks.clone()
+    masks[:, 1] = 0
+    partly = dataclasses.replace(
+        frames,
+        masks=masks,
+        annotated=torch.tensor([[True, False]]).expand(6, 2).clone(),
+    )
+
+    def learn(shown: FrameSet, settings: FedEFMSettings) -> list[float]:
+        teachers = {"a": new_state(5)}
+        return train_with_teachers(
+            new_model(), teachers, shown, plan, CPU, settings=settings, beta=1.0
+        ).losses
+
+    # At beta = 1 the teachers' term is all there is.
+    assert learn(frames, unannotated) == [0.0] * plan.steps
+    some, everything = learn(partly, unannotated)[0], learn(partly, fedefm)[0]
+    assert some > 0
+    assert some != pytest.approx(everything, rel=1e-3)
+
+
+def test_a_traveller_that_keeps_all_it_knew_stays_where_it_was(
+    frames: FrameSet, plan: TrainPlan
+) -> None:
+    plan = dataclasses.replace(plan, steps=5)
+
+    def change(beta: float) -> float:
+        model, before = new_model(), new_model()
+        retention = Retention(beta=beta, temperature=2.0)
+        train_on_labels(model, frames, plan, CPU, retention=retention)
+        with torch.no_grad():
+            moved = model.eval()(frames.images) - before.eval()(frames.images)
+        return float(moved.square().mean())
+
+    free, held = change(0.0), change(0.9)
+    assert held < 0.5 * free
+    assert change(1.0) < 0.05 * free
+
+
+def test_retention_mixes_the_labels_with_the_former_self(
+    frames: FrameSet, plan: TrainPlan
+) -> None:
+    retention = Retention(beta=0.25, temperature=2.0)
+    report = train_on_labels(new_model(), frames, plan, CPU, retention=retention)
+    # In the first step the model is its former self: only the labels' part is left.
+    assert report.losses[0] == pytest.approx(0.75 * report.label_losses[0], rel=1e-5)
+    assert report.losses[-1] > 0.75 * report.label_losses[-1]
+
+
+def test_without_a_share_retention_changes_nothing(
+    frames: FrameSet, plan: TrainPlan
+) -> None:
+    plain, none = new_model(), new_model()
+    train_on_labels(plain, frames, plan, CPU)
+    train_on_labels(
+        none, frames, plan, CPU, retention=Retention(beta=0.0, temperature=2.0)
+    )
+    assert same(plain, none)
 
 
 def test_a_passed_deadline_ends_training_with_advice(

@@ -31,7 +31,14 @@ def stub_simulation(monkeypatch: pytest.MonkeyPatch, **values: Any) -> list[Any]
 
 
 def completed() -> dict[str, Any]:
-    scores = {"test/dice": 0.5, "test/cldice": None}
+    scores = {
+        "test/dice": 0.5,
+        "test/cldice": None,
+        "test/catheter/pooled.iou": 0.375,
+        "test/catheter/device-image.hd95-px": 12.34,
+        "test/catheter/pooled.auc": None,
+        "test/guidewire/pooled.iou": None,
+    }
     return {
         "status": "completed",
         "reason": "",
@@ -50,6 +57,9 @@ def test_a_completed_run_ends_with_its_table_and_its_paths(
     assert seen[0].run_config["num-rounds"] == 2
     assert "ward" in result.stdout
     assert "0.500" in result.stdout
+    catheter = next(li for li in result.stdout.splitlines() if "catheter" in li).split()
+    assert catheter == ["catheter", "–", "–", "0.375", "12.3", "–", "–", "–", "–"]
+    assert "guidewire" not in result.stdout  # nobody looked for it
     assert str(output / "checkpoints" / "foundation.safetensors") in result.stdout
     assert "2.0 GiB" in result.stdout
 

@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.deformable import DeformableConvolution, deform_conv2d
+from models.deformable import (
+    DeformableConvolution,
+    _sample_then_weigh,
+    _tap_positions,
+    _weigh_then_sample,
+    deform_conv2d,
+)
 from models.torchvision_ops import compiled_operators_load
 
 
@@ -114,3 +120,78 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         deform_conv2d(images, draw(1, 18, 5, 5), draw(2, 4, 3, 3), padding=1)
     with pytest.raises(ValueError, match="odd, got 2"):
         DeformableConvolution(3, 3, kernel_size=2)
+
+
+def grads(result: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(result.square().sum(), inputs)
+
+
+@pytest.mark.parametrize("modulated", [False, True])
+def test_both_orders_of_sampling_and_weighing_give_the_same(modulated: bool) -> None:
+    images, weight = draw(2, 4, 6, 5).requires_grad_(), draw(3, 4, 3, 3)
+    offset = draw(2, 18, 6, 5, scale=2.0).requires_grad_()
+    weight.requires_grad_()
+    mask = draw(2, 9, 6, 5).sigmoid() if modulated else None
+    y, x = _tap_positions(offset, weight.shape[2:], 1)
+    first, second = (
+        order(images, y, x, weight, mask)
+        for order in (_weigh_then_sample, _sample_then_weigh)
+    )
+    torch.testing.assert_close(first, second)
+    inputs = images, offset, weight
+    torch.testing.assert_close(grads(first, *inputs), grads(second, *inputs))
+
+
+def test_float32_is_within_rounding_of_float64() -> None:
+    images, offset = draw(1, 32, 12, 12), draw(1, 18, 12, 12)
+    weight = draw(32, 32, 3, 3)
+    exact = deform_conv2d(images, offset, weight, padding=1)
+    found = deform_conv2d(images.float(), offset.float(), weight.float(), padding=1)
+    assert (found - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
+def test_channels_last_in_is_channels_last_out() -> None:
+    layer = DeformableConvolution(4, 4)
+    images, offset = draw(1, 4, 6, 6).float(), draw(1, 18, 6, 6).float()
+    expected = layer(images, offset)
+    found = layer(images.to(memory_format=torch.channels_last), offset)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, expected)
+
+
+def test_half_precision_keeps_the_fraction_of_a_far_pixel() -> None:
+    # 200.25 px has no neighbour closer than half a pixel in bfloat16.
+    ramp = torch.arange(256.0).expand(1, 1, 1, 256)
+    offset = torch.zeros(1, 2, 1, 256, dtype=torch.bfloat16)
+    offset[:, 1] = 0.25
+    weight = torch.ones(1, 1, 1, 1)
+    found = deform_conv2d(ramp, offset, weight)
+    torch.testing.assert_close(found[..., :255], ramp[..., :255] + 0.25)
+
+
+def test_offsets_that_are_no_numbers_give_no_numbers_and_no_crash() -> None:
+    offset = torch.zeros(1, 18, 6, 6)
+    offset[0, :, 2, 2] = float("nan")
+    found = deform_conv2d(
+        torch.ones(1, 2, 6, 6), offset, torch.ones(2, 2, 3, 3), padding=1
+    )
+    assert found[0, :, 2, 2].isnan().all()
+    assert found.isnan().sum() == 2
+
+
+@pytest.mark.parametrize("modulated", [False, True])
+@pytest.mark.parametrize("channels", [4, 64])  # more pixels than channels, and fewer
+def test_it_compiles_in_one_piece_with_the_same_values_and_gradients(
+    channels: int, modulated: bool
+) -> None:
+    torch.compiler.reset()
+    layer = DeformableConvolution(channels, channels)
+    images = draw(1, channels, 6, 6).float().requires_grad_()
+    offset = draw(1, 18, 6, 6).float().requires_grad_()
+    mask = draw(1, 9, 6, 6).float().sigmoid() if modulated else None
+    expected = layer(images, offset, mask)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    found = compiled(images, offset, mask)
+    torch.testing.assert_close(found, expected)
+    inputs = images, offset, layer.weight
+    torch.testing.assert_close(grads(found, *inputs), grads(expected, *inputs))

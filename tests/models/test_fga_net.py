@@ -1,8 +1,13 @@
 """Facts of FGA-Net: methods of the paper and numbers that its cost pins down."""
 
+import os
+import shutil
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from models.fga_net import (
     SHIFTS,
@@ -14,6 +19,8 @@ from models.fga_net import (
     build_fga_net_small,
     shift_eight,
 )
+
+HAS_COMPILER = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -108,3 +115,126 @@ def test_sizes_and_widths_that_cannot_be_are_refused() -> None:
     network = build_fga_net_small(image_size=64, num_classes=1)
     with pytest.raises(ValueError, match=r"must be \(batch, 1, 64, 64\)"):
         network(torch.rand(1, 3, 64, 64))
+
+
+def randomised(network: nn.Module) -> nn.Module:
+    """Give statistics and scales values that folding could get wrong."""
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.running_var):
+                tensor.uniform_(0.5, 1.5, generator=generator)
+            for tensor in (module.bias.data, module.running_mean):
+                tensor.normal_(0, 0.2, generator=generator)
+    return network.eval()
+
+
+def plain_aggregation(
+    module: BilateralAggregation, skip: Tensor, deep: Tensor
+) -> Tensor:
+    """The formula of the paper, one operation at a time."""
+
+    def grow(features: Tensor) -> Tensor:
+        return functional.interpolate(
+            features, scale_factor=2, mode="bilinear", align_corners=True
+        )
+
+    fine = module.skip_keep(skip) * torch.sigmoid(grow(module.deep_grow(deep)))
+    coarse = module.skip_reduce(skip) * torch.sigmoid(module.deep_keep(deep))
+    return module.out(fine + grow(coarse))
+
+
+def plain_attention(module: ShiftDeformableAttention, features: Tensor) -> Tensor:
+    """The formula of the released code, with its layer norm."""
+    shifted = functional.gelu(module.normalise(shift_eight(module.project(features))))
+    deformed = module.deform(shifted, module.offset(shifted))
+    normed = functional.layer_norm(deformed, deformed.shape[1:])
+    return features * torch.sigmoid(normed)
+
+
+def test_aggregation_in_place_is_the_plain_formula_gradients_included() -> None:
+    module = randomised(BilateralAggregation(4)).double()
+    skip = torch.randn(2, 4, 8, 8, dtype=torch.float64, requires_grad=True)
+    deep = torch.randn(2, 4, 4, 4, dtype=torch.float64, requires_grad=True)
+    inputs = (skip, deep, *module.parameters())
+    found, expected = module(skip, deep), plain_aggregation(module, skip, deep)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    slopes = [
+        torch.autograd.grad(one.square().sum(), inputs) for one in (found, expected)
+    ]
+    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-10, atol=1e-10)
+
+
+def test_attention_is_the_plain_formula_gradients_included() -> None:
+    module = ShiftDeformableAttention(16).double()
+    features = torch.randn(2, 16, 6, 6, dtype=torch.float64, requires_grad=True)
+    inputs = (features, *module.parameters())
+    found, expected = module(features), plain_attention(module, features)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    slopes = [
+        torch.autograd.grad(one.square().sum(), inputs) for one in (found, expected)
+    ]
+    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-9, atol=1e-10)
+
+
+def test_float32_logits_are_within_1e_5_of_those_in_float64() -> None:
+    network = randomised(build_fga_net_small(image_size=64, num_classes=2))
+    images = torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        single = network(images)
+        exact = network.double()(images.double())
+    assert (single - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
+def check_same(
+    module: nn.Module, compiled: Callable[..., Tensor], *inputs: Tensor
+) -> None:
+    """Compare values and gradients of weights and inputs."""
+    wanted = [*module.parameters(), *(one for one in inputs if one.requires_grad)]
+    values = module(*inputs), compiled(*inputs)
+    torch.testing.assert_close(values[1], values[0])
+    slopes = [torch.autograd.grad(one.square().mean(), wanted) for one in values]
+    for found, expected in zip(slopes[1], slopes[0], strict=True):
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * scale + 1e-9)
+
+
+def test_the_network_is_traced_in_one_piece() -> None:
+    # Tracing alone, without its lowering: that takes a minute and is tested in parts.
+    torch.compiler.reset()
+    network = randomised(build_fga_net_small(image_size=64, num_classes=1))
+    compiled = torch.compile(network, fullgraph=True, backend="eager")
+    check_same(network, compiled, torch.rand(1, 1, 64, 64))
+
+
+BACKENDS = [
+    "aot_eager",
+    pytest.param(
+        "inductor",
+        marks=pytest.mark.skipif(
+            not (HAS_COMPILER and os.environ.get("ENDOFED_TEST_COMPILER")),
+            reason="slow: set ENDOFED_TEST_COMPILER=1 where there is a C++ compiler",
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("modulated", [False, True])
+def test_attention_compiles_with_the_same_values_and_gradients(
+    modulated: bool, backend: str
+) -> None:
+    torch.compiler.reset()
+    module = ShiftDeformableAttention(8, modulated)
+    features = torch.randn(2, 8, 6, 6, requires_grad=True)
+    compiled = torch.compile(module, fullgraph=True, backend=backend)
+    check_same(module, compiled, features)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_aggregation_compiles_with_the_same_values_and_gradients(backend: str) -> None:
+    torch.compiler.reset()
+    module = randomised(BilateralAggregation(4))
+    inputs = (torch.randn(1, 4, 8, 8), torch.randn(1, 4, 4, 4))
+    compiled = torch.compile(module, fullgraph=True, backend=backend)
+    check_same(module, compiled, *(one.requires_grad_() for one in inputs))

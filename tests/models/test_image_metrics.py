@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
+from models.breaks import count_breaks
+from models.distances import average_hausdorff, boundary_distances
 from models.image_metrics import METRICS, measure_image
+from models.overlap import cldice
+from models.tips import compare_tips
+from models.topology import betti_errors
 
 NOTHING = np.zeros((48, 64), bool)
 DISTANCES = [
@@ -84,3 +89,51 @@ def test_a_penalty_puts_the_diagonal_in_the_place_of_a_missed_distance() -> None
     assert math.isnan(values["tip-error-px"])
     with pytest.raises(ValueError, match="penalty must be"):
         measure_image(NOTHING, wire(), penalty="zero")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (30, 70), (57, 0), (57, 116)])
+def test_only_tips_and_true_negatives_depend_on_the_rest_of_the_frame(
+    corner: tuple[int, int],
+) -> None:
+    ring, broken = np.zeros((39, 44), bool), np.zeros((39, 44), bool)
+    ring[0:39, 3:6] = ring[20:24, 5:44] = ring[30:38, 20:40] = True
+    ring[32:36, 24:36] = False
+    broken |= np.roll(ring, 2, axis=1)
+    broken[20:24, 20:26] = False
+    frames = []
+    for small in (broken, ring):
+        large = np.zeros((96, 160), bool)
+        large[corner[0] : corner[0] + 39, corner[1] : corner[1] + 44] = small
+        frames.append(large)
+    found = measure_image(*frames).values
+    assert found["hd95-px"] == boundary_distances(*frames).hd95()
+    assert found["assd-px"] == boundary_distances(*frames).assd()
+    assert found["ahd-px"] == pytest.approx(average_hausdorff(*frames), abs=1e-12)
+    assert found["cldice"] == cldice(*frames)
+    assert found["betti-1-error"] == betti_errors(*frames).holes
+    assert found["breaks"] == count_breaks(*frames).breaks > 0
+    assert found["tip-error-px"] == pytest.approx(
+        compare_tips(*frames).error_px, nan_ok=True
+    )
+
+
+def test_pixels_that_are_not_valid_belong_to_neither_mask() -> None:
+    valid = np.ones_like(NOTHING)
+    valid[:, 30:] = False
+    noisy, label = wire(), wire()
+    noisy[:, 40:45] = True
+    label[40:43, 35:] = True
+    found = measure_image(noisy, label, valid=valid)
+    assert found.values["dice"] == found.values["accuracy"] == 1
+    assert found.values["hd95-px"] == found.values["breaks"] == 0
+    assert found.counts.tp == 3 * 30
+    assert found.counts.num_pixels == valid.sum()
+    nothing_seen = measure_image(noisy, label, valid=np.zeros_like(valid))
+    assert not nothing_seen.has_device
+    assert not nothing_seen.is_predicted
+    assert math.isnan(nothing_seen.values["accuracy"])
+
+
+def test_a_valid_region_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"one \(height, width\)"):
+        measure_image(wire(), wire(), valid=np.ones((3, 3), bool))

@@ -16,7 +16,8 @@ from models.references import REFERENCES
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 64  # px; the smallest that all of them take
 DEEPEST = {
-    "unet-plus-plus": (512, 2),
+    "unet-plus-plus": (512, 4),
+    "unet-plus-plus-resnet34": (512, 2),
     "attention-unet": (1024, 4),
     "attention-unet-small": (256, 4),
     "deeplab-v3-plus": (2048, 4),
@@ -113,7 +114,8 @@ def test_a_size_that_cannot_be_halved_often_enough_is_refused(
     ("name", "parameters", "cost"),
     [
         ("ce-net", 29.00, 33.79),
-        ("unet-plus-plus", 26.08, 73.80),
+        ("unet-plus-plus", 9.16, 139.61),
+        ("unet-plus-plus-resnet34", 26.08, 73.80),
         ("deeplab-v3-plus", 45.67, 56.40),
         ("attention-unet", 31.74, 227.62),
     ],

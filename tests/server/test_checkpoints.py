@@ -1,4 +1,3 @@
-import json
 import math
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +12,7 @@ from server.checkpoints import (
     FoundationCard,
     SiteCard,
     load_foundation,
-    load_round,
     save_foundation,
-    save_round,
 )
 
 CREATED = datetime(2026, 11, 21, 13, 5, 1, tzinfo=UTC)
@@ -106,52 +103,3 @@ def test_a_card_that_cannot_be_read_is_reported_without_its_path(
     with pytest.raises(CheckpointError, match=message) as caught:
         load_foundation(path)
     assert str(tmp_path) not in str(caught.value)
-
-
-def test_the_latest_round_replaces_the_one_before(tmp_path: Path) -> None:
-    save_round(tmp_path, 3, make_state(3.0))
-    path = save_round(tmp_path, 4, make_state(4.0))
-    round_number, state = load_round(tmp_path)
-    assert round_number == 4
-    assert torch.equal(state["decoder.weight"], torch.full((2, 3), 4.0))
-    assert json.loads((path.parent / "latest.json").read_text())["round"] == 4
-    assert {file.name for file in path.parent.iterdir()} == {
-        "latest.safetensors",
-        "latest.json",
-    }
-
-
-def test_a_round_that_cannot_be_written_leaves_the_round_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full_disk(self: Path, target: Path) -> Path:
-        raise OSError(28, "No space left on device")
-
-    save_round(tmp_path, 3, make_state(3.0))
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", full_disk)
-        with pytest.raises(OSError, match="No space"):
-            save_round(tmp_path, 4, make_state(4.0))
-    round_number, state = load_round(tmp_path)
-    assert round_number == 3
-    assert state["decoder.weight"][0, 0] == 3.0
-
-
-def test_a_crash_between_weights_and_note_still_gives_the_new_round(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def crash(*args: object) -> Path:
-        raise KeyboardInterrupt
-
-    save_round(tmp_path, 3, make_state(3.0))
-    monkeypatch.setattr("server.checkpoints.write_json", crash)
-    with pytest.raises(KeyboardInterrupt):
-        save_round(tmp_path, 4, make_state(4.0))
-    assert load_round(tmp_path)[0] == 4
-
-
-def test_a_file_of_something_else_is_no_round(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    save_weights(tmp_path / "checkpoints" / "latest.safetensors", make_state())
-    with pytest.raises(CheckpointError, match="something else"):
-        load_round(tmp_path)

@@ -44,10 +44,29 @@ def make_app(
     return app
 
 
+class Observed:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.phases: list[Exchange] = []
+        self.events: list[str] = []
+
+    def phase_began(self, exchange: Exchange) -> None:
+        self.events.append("began")
+
+    def reply_arrived(self, exchange: Exchange, site: str, reply: Message) -> None:
+        self.events.append(site)
+
+    def phase_ended(self, exchange: Exchange) -> None:
+        self.events.append("ended")
+        self.phases.append(exchange)
+
+
 @dataclasses.dataclass
 class Server:
     grid: AttendedGrid
     seen: list[Exchange]
+    observer: Observed
 
     def ask_all(self) -> list[Message]:
         content = messages.pack_job(round_number=4, arrays=messages.from_state(WEIGHTS))
@@ -59,21 +78,26 @@ class Server:
 
 
 def make_server(
-    app: ClientApp, *, min_sites: int = 3, faults: dict[int, Fault] | None = None
+    app: ClientApp,
+    *,
+    min_sites: int = 3,
+    faults: dict[int, Fault] | None = None,
+    wire: str = "float32",
 ) -> Server:
     inner = InProcessGrid(app, {}, 3)
     sites = introduce(inner, min_sites=0, timeout_s=1)
     inner.faults = dict(faults or {})
-    seen: list[Exchange] = []
+    observer = Observed()
     grid = AttendedGrid(
         inner,
         sites,
         min_sites=min_sites,
         timeout_s=0.3,
         expected=WEIGHTS,
-        observe=lambda exchange, _: seen.append(exchange),
+        observer=observer,
+        wire=wire,
     )
-    return Server(grid, seen)
+    return Server(grid, observer.phases, observer)
 
 
 def test_hospitals_introduce_themselves_in_sorted_order() -> None:
@@ -185,3 +209,40 @@ def test_weights_that_cannot_be_right_are_refused(
 ) -> None:
     with pytest.raises(TooFewSites, match=f"Only 0 of at least 3.*{words}"):
         make_server(make_app(change)).ask_all()
+
+
+def test_replies_are_handed_over_one_by_one_and_told_before() -> None:
+    server = make_server(make_app(), faults={2: silent}, min_sites=2)
+    content = messages.pack_job(round_number=4, arrays=messages.from_state(WEIGHTS))
+    seen = []
+    for reply in server.grid.stream(
+        Message(content, node, messages.TRAIN) for node in server.grid.get_node_ids()
+    ):
+        seen.append((server.grid.name_of(reply), list(server.observer.events)))
+    assert seen == [
+        ("alpha", ["began", "alpha"]),
+        ("beta", ["began", "alpha", "beta"]),
+    ]
+    assert server.observer.events[-1] == "ended"
+    assert list(server.seen[0].failed) == ["gamma"]
+
+
+@pytest.mark.parametrize("wire", ["bfloat16", "float16"])
+def test_a_narrow_wire_carries_half_and_strategies_see_float32(wire: str) -> None:
+    third = {"layer": torch.full((400,), 1 / 3)}
+    sizes = {}
+    for kind in ("float32", wire):
+        server = make_server(make_app(), wire=kind)
+        server.grid._expected = third
+        content = messages.pack_job(round_number=4, arrays=messages.from_state(third))
+        nodes = server.grid.get_node_ids()
+        replies = server.grid.send_and_receive(
+            [Message(content, node, messages.TRAIN) for node in nodes]
+        )
+        sizes[kind] = server.seen[0].bytes_down
+        array = replies[0].content.array_records[messages.ARRAYS]["layer"]
+        assert array.numpy().dtype == "float32"
+    exact = torch.full((400,), 1 / 3).to(getattr(torch, wire)).float() + 1
+    # The stand-in answers in float32, so only the way down is rounded here.
+    assert torch.equal(torch.from_numpy(array.numpy().copy()), exact)
+    assert sizes[wire] < 0.62 * sizes["float32"]

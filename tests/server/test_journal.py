@@ -236,3 +236,10 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
 def test_files_stay_in_the_run_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="plain name"):
         make_journal(tmp_path / "run").write_json(name, {})
+    with pytest.raises(ValueError, match="plain name"):
+        make_journal(tmp_path / "other").write_text(name, "")
+
+
+def test_a_text_is_written_as_it_is(tmp_path: Path) -> None:
+    path = make_journal(tmp_path / "run").write_text("x.csv", "a,b\n1,–\n")
+    assert path.read_bytes() == "a,b\n1,–\n".encode()

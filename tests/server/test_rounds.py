@@ -1,5 +1,6 @@
 """Whole federations inside one process: real apps, tiny frames, a few seconds."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from server.attendance import TooFewSites
 from server.checkpoints import load_foundation
 from server.journal import read_events
 from server.rounds import run_federation
+from server.state_files import load_federation
 from strategies import messages
 from strategies.settings import SettingsError, SettingValue
 from tests.federation import WORKS, Fault, InProcessGrid
@@ -164,7 +166,7 @@ def test_one_failing_hospital_stops_the_run_and_is_named(tiny: Config) -> None:
     assert "phantom-site: The disk is full" in result["reason"]
     # What was computed before stays: the warm-up and its model.
     assert result["rounds"] == 1
-    assert (folder / "checkpoints" / "latest.safetensors").exists()
+    assert load_federation(folder).round_number == 0
     assert read_events(folder / "metrics.jsonl")[-1]["status"] == "failed"
 
 
@@ -207,6 +209,90 @@ def test_a_mask_of_another_size_is_one_clear_error(
     with pytest.raises(TooFewSites, match=words) as caught:
         run_federation(InProcessGrid(client_app, tiny, 4), tiny)
     assert "DOE" not in str(caught.value)
+
+
+def test_the_test_has_every_metric_of_every_hospital(tiny: Config) -> None:
+    folder = run(tiny)
+    rows = read(folder, "test_metrics.json")["rows"]
+    assert {row["hospital"] for row in rows} == {*SITES, "all frames"}
+    frames = {
+        row["hospital"]: row["catheter.image"]
+        for row in rows
+        if row["metric"] == "frames"
+    }
+    assert frames["all frames"] == sum(frames[site] for site in SITES) > 0
+    with (folder / "test_metrics.csv").open() as stream:
+        assert len(list(csv.DictReader(stream))) == len(rows)
+    overall = read(folder, "result.json")["global"]
+    pooled = {row["metric"]: row for row in rows if row["hospital"] == "all frames"}
+    assert overall["test/catheter/pooled.iou"] == pooled["iou"]["catheter.pooled"]
+    rounds = [e for e in read_events(folder / "metrics.jsonl") if e["event"] == "round"]
+    assert "val/catheter/pooled.auc" not in rounds[-1]["global"]
+
+
+def test_validation_measures_everything_when_asked(tiny: Config) -> None:
+    folder = run({**tiny, "num-rounds": 1, "evaluation.measures": "all"})
+    rounds = [e for e in read_events(folder / "metrics.jsonl") if e["event"] == "round"]
+    assert 0 <= rounds[-1]["global"]["val/catheter/pooled.auc"] <= 1
+    assert 0 <= rounds[-1]["sites"][SITES[0]]["val/catheter/pooled.auc"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("strategy", "key", "value", "named"),
+    [
+        ("fedefm", "tp.catheter", 10**9, "catheter"),
+        ("fedavg", "all.catheter.device.dice.total", -1.0, "dice"),
+    ],
+)
+def test_impossible_numbers_are_the_failure_of_that_hospital_only(
+    tiny: Config, strategy: str, key: str, value: float, named: str
+) -> None:
+    config = {
+        **tiny,
+        "num-rounds": 1,
+        "min-sites": 2,
+        "strategy": strategy,
+        "evaluation.measures": "all",
+    }
+    grid = InProcessGrid(client_app, config, 3)
+    answer = grid._answer
+
+    def falsify(message: Message) -> Message | None:
+        reply = answer(message)
+        is_measured = message.metadata.message_type == messages.EVALUATE
+        if is_measured and message.metadata.dst_node_id == 999 and reply is not None:
+            reply.content.metric_records[messages.METRICS][key] = value
+        return reply
+
+    grid._answer = falsify  # type: ignore[method-assign]
+    folder = run_federation(grid, config)
+
+    result = read(folder, "result.json")
+    assert result["sites"] == [SITES[0], SITES[2]]
+    assert result["missing"] == [SITES[1]]
+    events = read_events(folder / "metrics.jsonl")
+    failed = [e["failed"] for e in events if e.get("phase") == "evaluate"]
+    assert [list(one) for one in failed] == [[SITES[1]]] * len(failed)
+    assert "cannot be used" in failed[-1][SITES[1]]
+    assert named in failed[-1][SITES[1]]
+
+
+def test_a_test_of_the_overlap_alone_is_refused(tiny: Config) -> None:
+    config = {**tiny, "num-rounds": 1, "min-sites": 2}
+    grid = InProcessGrid(client_app, config, 3)
+    answer = grid._answer
+
+    def shorten(message: Message) -> Message | None:
+        reply = answer(message)
+        is_measured = message.metadata.message_type == messages.EVALUATE
+        if is_measured and message.metadata.dst_node_id == 999 and reply is not None:
+            record = reply.content.metric_records[messages.METRICS]
+            for key in [key for key in record if key.startswith("all.")]:
+                del record[key]
+        return reply
+
+    grid._answer = shorten  # type: ignore[method-assign]
+    assert read(run_federation(grid, config), "result.json")["missing"] == [SITES[1]]
 
 
 def test_too_few_nodes_for_the_sites_file_say_how_to_start_more(tiny: Config) -> None:

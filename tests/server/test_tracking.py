@@ -43,6 +43,8 @@ RESULT = ResultRecord(
     missing=("c",),
     test={"a": {"test/dice": 0.75}, "b": {"test/dice": 0.25}},
     overall={"test/dice": 0.5, "fair/worst_site_dice": 0.25},
+    all_test={"a": {"test/catheter/image.dice": 0.7, "test/catheter/pooled.auc": None}},
+    all_overall={"test/catheter/image.dice": 0.6, "test/catheter/image.hd95": math.nan},
 )
 
 
@@ -164,6 +166,13 @@ def test_test_scores_are_kept_apart_from_validation(run: Path) -> None:
     assert history(run, "fedefm-seed7", "test/dice") == {2: 0.5}
     assert history(run, "fedefm-seed7", "test/fair/worst_site_dice") == {2: 0.25}
     assert history(run, "fedefm-seed7", "fair/worst_site_dice")[2] == 0.3
+
+
+def test_every_metric_of_the_test_is_there_but_no_missing_one(run: Path) -> None:
+    assert history(run, "a", "test/catheter/image.dice") == {2: 0.7}
+    assert history(run, "a", "test/catheter/pooled.auc") == {}
+    assert history(run, "fedefm-seed7", "test/catheter/image.dice") == {2: 0.6}
+    assert history(run, "fedefm-seed7", "test/catheter/image.hd95") == {}
 
 
 def test_runs_end_as_their_site_did(run: Path) -> None:

@@ -52,8 +52,28 @@ def test_all_mistakes_are_reported_together(
         ("train.learning-rate", 0.0),
         ("train.learning-rate", math.nan),
         ("train.schedule", "step"),
+        ("model.training", "half"),
+        ("model.lora-rank", 0),
+        ("model.checkpoint", "relative.pth"),
+        ("train.loss", "hinge"),
         ("train.cldice-weight", 1.5),
-        ("fedefm.topology", "star"),
+        ("evaluation.measures", "some"),
+        ("wire", "int8"),
+        ("resume", "runs/one"),
+        ("fedefm.preset", "ours"),
+        ("fedefm.topology", "line"),
+        ("fedefm.teachers", "all"),
+        ("fedefm.teach-on", "server"),
+        ("fedefm.proxy-steps", -1),
+        ("fedefm.distil-classes", "some"),
+        ("fedefm.weight-temperature", 0.0),
+        ("fedefm.weight-per", "pixel"),
+        ("fedefm.score", "cosine"),
+        ("fedefm.prototypes", -1),
+        ("fedefm.solver", "greedy"),
+        ("fedefm.accumulate", "best"),
+        ("fedefm.feedback-share", 1.5),
+        ("fedefm.feedback-period", 0),
         ("fedefm.edge-weight", "two"),
         ("fedefm.grid-size", 0),
         ("fedefm.marginals", "none"),
@@ -109,3 +129,34 @@ def test_frames_have_the_networks_size_unless_a_larger_one_is_asked_for(
     assert RunSettings.from_run_config(run_config).frames.frame_size == size
     larger = RunSettings.from_run_config({**run_config, "data.frame-size": 512})
     assert larger.frames.frame_size == 512
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model.name": "unet", "model.training": "lora"}, "for the SAM family"),
+        ({"model.name": "unet", "model.checkpoint": "/a/b.pth"}, "needs a SAM"),
+        ({"model.deep-supervision": True}, "deep-supervision is for fga-net"),
+        ({"fedefm.topology": "edges"}, "goes with fedefm.topology = 'edges'"),
+        ({"fedefm.edges": "a>b"}, "goes with fedefm.topology = 'edges'"),
+        ({"fedefm.score": "common"}, "allow it with fedefm.prototypes >= 1"),
+        (
+            {"fedefm.teach-on": "host", "fedefm.teachers": "global"},
+            "needs fedefm.teachers = 'overseas'",
+        ),
+        ({"train.loss": "sam", "train.cldice-weight": 0.5}, "is for train.loss"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    changes: dict[str, SettingValue], words: str, run_config: dict[str, SettingValue]
+) -> None:
+    with pytest.raises(SettingsError, match=words):
+        RunSettings.from_run_config({**run_config, **changes})
+
+
+def test_the_path_of_a_checkpoint_is_not_in_the_message(
+    run_config: dict[str, SettingValue],
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        RunSettings.from_run_config({**run_config, "model.checkpoint": "secret.pth"})
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,127 @@
+"""The optimiser loop that every kind of training at a hospital shares.
+
+What a step descends on is passed in as a function of the batch; batches, warm-up,
+clipping, deadline and the refusal of a loss that is no number are here. Plain torch;
+knows nothing of Flower.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from clients.data.batches import Batch, training_batches
+from clients.data.frames import Frames
+from models.network import SegmentationNetwork
+from strategies.data_settings import DataSettings
+from strategies.train_settings import TrainSettings
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message is safe to show anyone."""
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """One phase of training at one site."""
+
+    steps: int
+    learning_rate: float  # after warm-up
+    settings: TrainSettings
+    data: DataSettings
+    seed: int  # decides batches and augmentation
+    deadline_s: float  # the phase is given up after this many seconds
+
+
+@dataclass
+class TrainReport:
+    """What a phase of training did, step by step."""
+
+    losses: list[float] = field(default_factory=list)  # one a step
+    label_losses: list[float] = field(default_factory=list)  # of the student
+    # By teacher. EMD is in [-1, 1], mean over the batch; its gap the batch's worst.
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    gaps: dict[str, list[float]] = field(default_factory=dict)
+    weights: dict[str, list[float]] = field(default_factory=dict)  # batch mean
+    # Each teacher's own loss against the labels of the same batch, at the final head.
+    teacher_losses: dict[str, list[float]] = field(default_factory=dict)
+    control_scores: dict[str, list[float]] = field(default_factory=dict)  # EMD
+
+    def note(self, history: str, values: Mapping[str, Tensor | float]) -> None:
+        """Add a number of this step to each of the series of a history.
+
+        Args:
+            history: Name of one of the dictionaries above.
+            values: Numbers by teacher.
+        """
+        series: dict[str, list[float]] = getattr(self, history)
+        for name, value in values.items():
+            series.setdefault(name, []).append(float(value))
+
+
+LossFunction = Callable[[Batch, TrainReport], Tensor]
+
+
+def descend(
+    model: SegmentationNetwork,
+    frames: Frames,
+    plan: TrainPlan,
+    device: torch.device,
+    loss_of: LossFunction,
+) -> TrainReport:
+    """Take the plan's optimiser steps; every phase starts a fresh AdamW.
+
+    Args:
+        model: Changed in place; ends on the device, in training mode.
+        frames: What to draw batches from.
+        plan: Steps, learning rate and seed.
+        device: Where to train.
+        loss_of: The scalar to descend on, of a batch; may add to the report.
+
+    Returns:
+        The loss of every step and what `loss_of` has added.
+
+    Raises:
+        TrainingError: If the loss is not finite or the deadline passes.
+    """
+    model.to(device).train()
+    parameters = [one for one in model.parameters() if one.requires_grad]
+    optimiser = torch.optim.AdamW(
+        parameters,
+        lr=plan.learning_rate,
+        weight_decay=plan.settings.weight_decay,
+        fused=True,  # a third of the time for a network of many small tensors
+    )
+    report = TrainReport()
+    given_up_at = time.monotonic() + plan.deadline_s
+    batches = training_batches(
+        frames,
+        batch_size=plan.settings.batch_size,
+        network_size=model.image_size,
+        settings=plan.data,
+        seed=plan.seed,
+        device=device,
+    )
+    for step in range(plan.steps):
+        if time.monotonic() > given_up_at:
+            raise TrainingError(
+                f"training reached {step} of {plan.steps} steps in "
+                f"{plan.deadline_s:.0f} s. Raise phase-timeout-s or lower train.steps"
+            )
+        ramp = min((step + 1) / (plan.settings.warmup_steps + 1), 1.0)
+        for group in optimiser.param_groups:
+            group["lr"] = plan.learning_rate * ramp
+        loss = loss_of(next(batches), report)
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(
+                f"the loss became {loss.item()} in step {step + 1}. "
+                "Lower train.learning-rate"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, max_norm=1.0)
+        optimiser.step()
+        report.losses.append(float(loss.detach()))
+    return report

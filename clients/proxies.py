@@ -1,0 +1,148 @@
+"""Distillation on frames that belong to nobody: simulated ones, without their labels.
+
+Every silo teaches the accumulated model on the same proxy frames, each weighed frame
+by frame if the settings say so; with equal weights this is FedDF (Lin et al., NeurIPS
+2020). The simulator's masks are left out on purpose: where they may be used, training
+on them beats any weighing of teachers. Plain torch; knows nothing of Flower.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from clients.data.batches import Batch
+from clients.data.frames import FrameSet, join_frames
+from clients.optimisation import TrainPlan, TrainReport, descend
+from clients.sources import SimulatedSource, load_simulated
+from clients.teachers import Panel
+from models.network import SegmentationNetwork
+from models.taps import forward_with_tap
+from strategies.accumulation import State
+from strategies.data_settings import DataSettings
+from strategies.distillation import multishot_loss
+from strategies.fedefm_settings import FedEFMSettings
+
+# The four data types of FedEFM and hospitals that nobody has seen; "neuro" stays out,
+# as it is held out for tests of transfer.
+PROXY_DOMAINS = (
+    "human",
+    "animal",
+    "phantom",
+    "simulation",
+    "random-0",
+    "random-1",
+    "random-2",
+    "random-3",
+)
+PATIENTS = 4  # of each domain, one frame each
+
+
+def distil_on_proxies(
+    model: SegmentationNetwork,
+    teachers: Mapping[str, State],
+    plan: TrainPlan,
+    device: torch.device,
+    *,
+    settings: FedEFMSettings,
+    image_size: int,
+    prototypes: Mapping[str, Tensor] | None = None,
+    common: State | None = None,
+) -> TrainReport:
+    """Let all teachers teach the accumulated model on simulated, unlabelled frames.
+
+    Args:
+        model: Theta, changed in place; ends on the device.
+        teachers: What travels of each silo's model, by site.
+        plan: Steps, learning rate and the seed of frames and batches.
+        device: Where to train.
+        settings: How teachers are scored and weighed. All classes are taught, since
+            nobody annotates a proxy; `beta` does not matter, since nothing else
+            teaches.
+        image_size: Side of the frames, px, at least that of the network.
+        prototypes: (k, dim) by site, for `score` "common".
+        common: Through whose encoder `score` "common" looks; None = Theta as it is
+            before the first step.
+
+    Returns:
+        Loss, score, gap and weight of every step; no label loss.
+
+    Raises:
+        TrainingError: If the loss is not finite or the deadline passes.
+        WeightsError: If a teacher is not of the model's network.
+        ValueError: If there is no teacher, or the tap or the grid does not fit.
+    """
+    if not teachers:
+        raise ValueError(
+            "Distillation on proxies needs at least one teacher, got none."
+        )
+    if common is None and settings.score == "common":
+        common = {name: one.clone() for name, one in model.trainable_state().items()}
+    panel = Panel(
+        model,
+        teachers,
+        device,
+        settings=settings,
+        seed=plan.seed ^ 1,
+        prototypes=prototypes,
+        common=common,
+    )
+
+    def loss_of(batch: Batch, report: TrainReport) -> Tensor:
+        student = forward_with_tap(model, batch.images, settings.tap)
+        lesson = panel.teach(student, batch, report)
+        return multishot_loss(
+            student.logits.new_zeros(()),
+            lesson.losses,
+            lesson.weights,
+            beta=1.0,
+            settings=settings,
+        )
+
+    data = replace(plan.data, frame_size=image_size)
+    return descend(model, proxy_frames(data, plan.seed), plan, device, loss_of)
+
+
+def proxy_frames(settings: DataSettings, seed: int) -> FrameSet:
+    """Simulate frames of several kinds of hospitals and forget their labels.
+
+    Args:
+        settings: Size and polarity of the frames.
+        seed: >= 0; the same one gives the same bits.
+
+    Returns:
+        `PATIENTS` frames of each of `PROXY_DOMAINS`, with empty masks, no class
+        annotated.
+    """
+    # Only these two matter, so runs that differ in others share the frames.
+    return _simulated(settings.frame_size, settings.polarity, seed)
+
+
+# Simulating takes a tenth of a second a frame; a site asks again in a resumed phase.
+@functools.lru_cache(maxsize=2)
+def _simulated(size: int, polarity: str, seed: int) -> FrameSet:
+    prepared = DataSettings(
+        frame_size=size,
+        crop="none",
+        clip_percentile=0.5,
+        polarity=polarity,
+        normalise="unit",
+        augmentation="none",
+    )
+    frames = join_frames(
+        [
+            load_simulated(
+                SimulatedSource(domain=domain, patients=PATIENTS, frames_per_patient=1),
+                settings=prepared,
+                seed=seed,
+            )
+            for domain in PROXY_DOMAINS
+        ]
+    )
+    return replace(
+        frames,
+        masks=torch.zeros_like(frames.masks),
+        annotated=torch.zeros_like(frames.annotated),
+    )

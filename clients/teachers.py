@@ -1,0 +1,297 @@
+"""Frozen teachers that need no network of their own, and what they count.
+
+A teacher answers through the student's network: its trainable tensors take the place
+of the student's for one pass. Beside the student, a hospital therefore holds one set
+of travelled tensors for each different teacher and nothing else; with adapters that is
+under a percent of a network. Plain torch; knows nothing of Flower.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from clients.data.batches import Batch
+from clients.optimisation import TrainReport
+from models.network import SegmentationNetwork, SegmentationOutput
+from models.taps import forward_with_tap
+from models.weights import check_weights, weights_digest
+from strategies.accumulation import State
+from strategies.distillation import distillation_loss, distillation_shares
+from strategies.fedefm_settings import FedEFMSettings
+from strategies.randomness import generator_from
+from strategies.transport import pool_to_nodes
+from strategies.weighing import (
+    Scores,
+    common_scores,
+    complete,
+    edge_weights,
+    raw_scores,
+)
+
+log = logging.getLogger(__name__)
+
+THETA = ""
+"""The common encoder's name in a bank; no site has it."""
+
+
+class TeacherBank:
+    """Models of one network that differ in what travels."""
+
+    def __init__(
+        self,
+        model: SegmentationNetwork,
+        states: Mapping[str, State],
+        *,
+        tap: str,
+        device: torch.device,
+    ) -> None:
+        """Check and keep the teachers' tensors.
+
+        Args:
+            model: The student, whose network the teachers borrow; ends on the device.
+            states: What travels, by teacher. Equal ones are kept and run once.
+            tap: Where features are taken, see `models/taps.py`.
+            device: Where the teachers answer.
+
+        Raises:
+            WeightsError: If tensors are not of the student's network.
+        """
+        self._network = _Tapped(model.to(device), tap)
+        expected = model.trainable_state()
+        own = {tensor.data_ptr() for tensor in expected.values()}
+        parameters = {name for name, _ in model.named_parameters()}
+        self._key_of: dict[str, str] = {}
+        self._states: dict[str, State] = {}
+        for name, state in sorted(states.items()):
+            check_weights(state, expected, source=f"the teacher from '{name}'")
+            key = self._key_of[name] = weights_digest(state)
+            if key not in self._states:
+                self._states[key] = {
+                    f"network.{part}": _held(
+                        tensor, device, own, as_parameter=part in parameters
+                    )
+                    for part, tensor in state.items()
+                }
+
+    @property
+    def num_values(self) -> int:
+        """Return how many numbers are held for the teachers, together."""
+        return sum(
+            tensor.numel()
+            for state in self._states.values()
+            for tensor in state.values()
+        )
+
+    @torch.no_grad()
+    def ask(self, images: Tensor) -> dict[str, SegmentationOutput]:
+        """Let every teacher look at the same frames, in evaluation mode.
+
+        The student stays as it is: weights, gradients, statistics of normalisation,
+        training mode and random state.
+
+        Args:
+            images: (batch, 1, size, size), as the network takes them.
+
+        Returns:
+            Logits and tapped features by teacher, sorted by name, without gradients.
+            Teachers with equal weights share them.
+        """
+        with _evaluating(self._network):
+            answers = {
+                key: functional_call(self._network, state, (images,))
+                for key, state in self._states.items()
+            }
+        return {name: answers[key] for name, key in sorted(self._key_of.items())}
+
+
+class Lesson(NamedTuple):
+    """What the teachers have to say on one batch, in the order of their names."""
+
+    losses: list[Tensor]  # D_j, scalars; or (batch,) when frames have their own weights
+    weights: list[Tensor]  # w_j, of the same shapes
+    answers: dict[str, SegmentationOutput]  # of the teachers, without controls
+
+
+class Panel:
+    """All teachers of one student: asked, scored, weighed and compared with it."""
+
+    def __init__(
+        self,
+        model: SegmentationNetwork,
+        teachers: Mapping[str, State],
+        device: torch.device,
+        *,
+        settings: FedEFMSettings,
+        seed: int,
+        controls: Mapping[str, State] | None = None,
+        prototypes: Mapping[str, Tensor] | None = None,
+        common: State | None = None,
+    ) -> None:
+        """Gather the teachers.
+
+        Args:
+            model: The student; ends on the device.
+            teachers: What travels, by the name of the teacher's host.
+            device: Where to compute.
+            settings: How to teach and weigh.
+            seed: Of random weights.
+            controls: Models that are scored and teach nothing.
+            prototypes: (k, dim) by host, for `score` "common". A teacher without any
+                gets the mean score of the others.
+            common: Theta, whose encoder makes the tokens of `score` "common".
+
+        Raises:
+            WeightsError: If tensors are not of the student's network.
+            ValueError: If a control has the name of a teacher, or `common` is missing
+                although there is somebody to score.
+        """
+        controls = controls or {}
+        self.settings = settings
+        self._teachers, self._controls = sorted(teachers), sorted(controls)
+        if shared := sorted(set(teachers) & set(controls)):
+            raise ValueError(
+                f"A control needs a name that no teacher has, got {', '.join(shared)}."
+            )
+        # A site with too few frames has an empty set of prototypes.
+        self._prototypes = {
+            name: tokens for name, tokens in (prototypes or {}).items() if len(tokens)
+        }
+        states = {**teachers, **controls}
+        if settings.score == "common" and states:
+            if common is None:
+                raise ValueError(
+                    "fedefm.score = 'common' looks through the accumulated model, "
+                    "which did not come along."
+                )
+            states[THETA] = common
+            self._name_unscored()
+        self._generator = generator_from(seed)
+        self._bank = TeacherBank(model, states, tap=settings.tap, device=device)
+
+    def teach(
+        self,
+        student: SegmentationOutput,
+        batch: Batch,
+        report: TrainReport,
+        *,
+        classes: Tensor | None = None,
+    ) -> Lesson:
+        """Ask the teachers about a batch and weigh what they say.
+
+        Args:
+            student: The student's own pass over the batch, with its tapped features.
+            batch: The frames; of the labels nothing is used.
+            report: Gets scores, gaps, weights and the scores of the controls.
+            classes: (batch, classes), bool: which classes are taught; None = all.
+
+        Returns:
+            Losses and weights for `multishot_loss`, and the answers.
+        """
+        answers = self._bank.ask(batch.images)
+        taught, controls = self._score(student, answers)
+        weights = edge_weights(taught.score, self.settings, self._generator)
+        report.note("scores", _means(taught))
+        report.note("gaps", dict(zip(self._teachers, taught.gap.amax(1), strict=True)))
+        report.note(
+            "weights",
+            {
+                name: row.detach().mean()
+                for name, row in zip(self._teachers, weights, strict=True)
+            },
+        )
+        report.note("control_scores", _means(controls))
+        by_frame = self.settings.weight_per == "sample"
+        compare = distillation_shares if by_frame else distillation_loss
+        losses = [
+            compare(
+                student.logits,
+                answers[name].logits,
+                temperature=self.settings.temperature,
+                valid=batch.valid,
+                classes=classes,
+            )
+            for name in self._teachers
+        ]
+        return Lesson(
+            losses,
+            list(weights if by_frame else weights[:, 0]),
+            {name: answers[name] for name in self._teachers},
+        )
+
+    def _score(
+        self, student: SegmentationOutput, answers: Mapping[str, SegmentationOutput]
+    ) -> tuple[Scores, Scores]:
+        """Return the scores of the teachers and those of the controls."""
+        everyone = [*self._teachers, *self._controls]
+        if self.settings.score == "raw":
+            features = {name: answers[name].features for name in everyone}
+            found = raw_scores(student.features, features, self.settings)
+            return found.of(self._teachers), found.of(self._controls)
+        if not everyone:
+            nobody = raw_scores(student.features, {}, self.settings)
+            return nobody, nobody
+        tokens = pool_to_nodes(answers[THETA].features, self.settings.grid_size)
+        taught = self._common(tokens, self._teachers)
+        if not self._controls:
+            return taught, taught.of([])
+        # On their own, so that controls do not change what teachers are compared with.
+        return taught, self._common(tokens, everyone).of(self._controls)
+
+    def _common(self, tokens: Tensor, names: list[str]) -> Scores:
+        known = {n: self._prototypes[n] for n in names if n in self._prototypes}
+        return complete(common_scores(tokens, known, self.settings), names)
+
+    def _name_unscored(self) -> None:
+        unscored = [name for name in self._teachers if name not in self._prototypes]
+        if unscored:
+            log.warning(
+                "No prototypes of %s: scored as the mean of the other teachers.",
+                ", ".join(unscored),
+            )
+
+
+class _Tapped(nn.Module):
+    """A network whose call returns logits and tapped features."""
+
+    def __init__(self, network: SegmentationNetwork, tap: str) -> None:
+        super().__init__()
+        self.network, self.tap = network, tap
+
+    def forward(self, images: Tensor) -> SegmentationOutput:
+        return forward_with_tap(self.network, images, self.tap)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Switch every part to evaluation, then each back to what it was."""
+    modes = [(part, part.training) for part in network.modules()]
+    try:
+        for part, _ in modes:
+            part.training = False
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _held(
+    tensor: Tensor, device: torch.device, own: set[int], *, as_parameter: bool
+) -> Tensor:
+    """Move a tensor; copy it only where it is the student's, which will change."""
+    moved = tensor.detach().to(device)
+    moved = moved.clone() if moved.data_ptr() in own else moved
+    # No gradient is ever taken, but `matmul` chooses its kernel by this flag: with it
+    # the answers are those of a network of its own to the bit.
+    return moved.requires_grad_(as_parameter)
+
+
+def _means(scores: Scores) -> dict[str, Tensor]:
+    return {
+        name: row.detach().mean()
+        for name, row in zip(scores.teachers, scores.emd, strict=True)
+    }

@@ -1,0 +1,119 @@
+"""Which strategy a run uses, and where it goes on from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from flwr.serverapp.strategy import Strategy
+
+from models.weights import WeightsError, check_weights
+from server.checkpoints import CheckpointError
+from server.state_files import load_federation
+from strategies.accumulation import State
+from strategies.fedavg import ResumableFedAvg
+from strategies.fedefm import FedEFM
+from strategies.federation_state import FederationState
+from strategies.settings import RunSettings
+from strategies.topologies.delays import DelayModel
+from strategies.topology import Topology, build_topology, load_underlay
+
+
+def make_strategy(
+    settings: RunSettings,
+    roster: Mapping[str, int],
+    *,
+    state: FederationState | None = None,
+    topology: Topology | None = None,
+) -> Strategy:
+    """Build the strategy that the settings name.
+
+    Args:
+        settings: The run's settings.
+        roster: Node id of every hospital, by name.
+        state: Where an earlier run ended, to go on from.
+        topology: Of `make_topology`, for FedEFM.
+
+    Returns:
+        FedEFM, or Flower's own FedAvg over all hospitals.
+
+    Raises:
+        ValueError: If the state is of other hospitals.
+    """
+    if settings.strategy == "fedavg":
+        return ResumableFedAvg(roster, state=state)
+    return FedEFM(
+        settings.fedefm, roster, topology=topology, state=state, seed=settings.seed
+    )
+
+
+def make_topology(settings: RunSettings, silos: list[str], theta: State) -> Topology:
+    """Build who teaches whom.
+
+    Args:
+        settings: The run's settings.
+        silos: Names of the hospitals that take part.
+        theta: What travels; its size decides delays over a network.
+
+    Returns:
+        The topology.
+
+    Raises:
+        ValueError: If design, network and hospitals do not fit together.
+    """
+    fedefm = settings.fedefm
+    size = sum(tensor.numel() * tensor.element_size() for tensor in theta.values())
+    underlay = load_underlay(fedefm.underlay) if fedefm.underlay else None
+    return build_topology(
+        fedefm.topology,
+        silos,
+        underlay=underlay,
+        seed=settings.seed,
+        edges=_read_edges(fedefm.edges),
+        delays=DelayModel(model_mbit=size * 8 / 1e6),
+    )
+
+
+def load_earlier(settings: RunSettings, theta: State) -> FederationState | None:
+    """Read the federation that a run goes on from.
+
+    Args:
+        settings: The run's settings; `resume` is the earlier run's folder, "" = none.
+        theta: What the model of this run looks like.
+
+    Returns:
+        The earlier federation, or None for a new one.
+
+    Raises:
+        CheckpointError: If there is none, it is damaged, or it was trained with
+            another model, strategy or seed.
+    """
+    if not settings.resume:
+        return None
+    try:
+        state = load_federation(Path(settings.resume))
+    except FileNotFoundError as error:
+        raise CheckpointError(str(error)) from None
+    if (state.strategy, state.seed) != (settings.strategy, settings.seed):
+        raise CheckpointError(
+            f"The earlier run has strategy '{state.strategy}' and seed {state.seed}, "
+            f"this one '{settings.strategy}' and {settings.seed}. Resume with the "
+            "earlier run's settings."
+        )
+    try:
+        check_weights(state.theta, theta, source="the earlier run")
+    except WeightsError as error:
+        raise CheckpointError(str(error)) from None
+    return state
+
+
+def _read_edges(text: str) -> list[tuple[str, str]]:
+    """Read "teacher>student, teacher>student"."""
+    edges = []
+    for part in filter(None, (one.strip() for one in text.split(","))):
+        teacher, arrow, student = (one.strip() for one in part.partition(">"))
+        if not (arrow and teacher and student):
+            raise ValueError(
+                "fedefm.edges wants 'teacher>student' with commas between, got "
+                f"'{part}'."
+            )
+        edges.append((teacher, student))
+    return edges

@@ -1,0 +1,160 @@
+"""The federation of the last finished round, on disk, to go on from after a crash.
+
+A state is a folder `checkpoints/round-0003` with the accumulated model, a file for
+every silo that has a model of its own, and `state.json`. It is written under another
+name and takes its own as a whole, so that after a crash it is either the old round or
+the new one. Weights are safetensors: reading them runs no code.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.weights import load_weights, save_weights, weights_digest
+from server.checkpoints import CHECKPOINTS_FOLDER, CheckpointError
+from server.journal import write_json
+from strategies.accumulation import State
+from strategies.federation_state import FederationState
+
+STATE_FORMAT = 1
+STATE_FILE = "state.json"
+THETA_FILE = "theta.safetensors"
+ROUND_FOLDER = re.compile(r"round-(\d{4,})")
+
+
+def save_federation(folder: Path, state: FederationState) -> Path:
+    """Keep the federation of a round, replacing that of the round before.
+
+    Args:
+        folder: The run folder.
+        state: After a round.
+
+    Returns:
+        The folder of the state.
+
+    Raises:
+        OSError: If it cannot be written; the state before it is still there then.
+    """
+    checkpoints = folder / CHECKPOINTS_FOLDER
+    checkpoints.mkdir(exist_ok=True)
+    target = checkpoints / f"round-{state.round_number:04d}"
+    temporary = checkpoints / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    temporary.mkdir()
+    try:
+        _write(temporary, state)
+        before = checkpoints / f".{target.name}.{uuid.uuid4().hex}.old"
+        if target.exists():  # the same round again
+            os.replace(target, before)
+        os.replace(temporary, target)
+        shutil.rmtree(before, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for other in _rounds(folder).values():
+        if other != target:
+            shutil.rmtree(other, ignore_errors=True)
+    return target
+
+
+def load_federation(folder: Path) -> FederationState:
+    """Read the federation that was kept last.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The federation, ready for its next round.
+
+    Raises:
+        FileNotFoundError: If no round was kept.
+        CheckpointError: If a file is missing, damaged, or of another version.
+    """
+    rounds = _rounds(folder)
+    if not rounds:
+        raise FileNotFoundError(
+            "The run has kept no round to go on from. Give the folder of a run that "
+            "finished its warm-up at least."
+        )
+    source = rounds[max(rounds)]
+    card = _read_card(source)
+    theta = _read_model(source / THETA_FILE, card["theta"])
+    students = {
+        silo: theta if entry is None else _read_model(source / _silo_file(silo), entry)
+        for silo, entry in card["silos"].items()
+    }
+    return FederationState(
+        round_number=card["round"],
+        theta=theta,
+        students=students,
+        seed=card["seed"],
+        strategy=card["strategy"],
+        metrics=card["metrics"],
+    )
+
+
+def _write(folder: Path, state: FederationState) -> None:
+    save_weights(folder / THETA_FILE, state.theta)
+    silos: dict[str, str | None] = {}
+    for silo, student in sorted(state.students.items()):
+        silos[silo] = None
+        if student is not state.theta:
+            save_weights(folder / _silo_file(silo), student)
+            silos[silo] = weights_digest(student)
+    content = {
+        "format": STATE_FORMAT,
+        "round": state.round_number,
+        "seed": state.seed,
+        "strategy": state.strategy,
+        "theta": weights_digest(state.theta),
+        "silos": silos,
+        "metrics": dict(state.metrics),
+    }
+    write_json(folder / STATE_FILE, content)
+
+
+def _silo_file(silo: str) -> str:
+    """Return a file name for any name that a silo may have."""
+    return f"silo-{hashlib.sha256(silo.encode()).hexdigest()[:16]}.safetensors"
+
+
+def _rounds(folder: Path) -> dict[int, Path]:
+    found = {}
+    for path in (folder / CHECKPOINTS_FOLDER).glob("round-*"):
+        match = ROUND_FOLDER.fullmatch(path.name)
+        if match and path.is_dir():
+            found[int(match[1])] = path
+    return found
+
+
+def _read_card(folder: Path) -> Mapping[str, Any]:
+    wanted = f"A state of format {STATE_FORMAT} was wanted"
+    try:
+        card = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise CheckpointError(
+            f"{wanted}, but its {STATE_FILE} cannot be read. Restore the checkpoints "
+            "folder from a copy."
+        ) from None
+    if not isinstance(card, dict) or card.get("format") != STATE_FORMAT:
+        raise CheckpointError(
+            f"{wanted}, got another. Go on with the version of EndoFed that wrote it."
+        )
+    return card
+
+
+def _read_model(path: Path, digest: str) -> State:
+    try:
+        state = load_weights(path)
+    except (FileNotFoundError, ValueError):
+        state = {}
+    if not state or weights_digest(state) != digest:
+        raise CheckpointError(
+            f"The kept round is damaged: {path.name} is missing or not what was "
+            "written. Restore the checkpoints folder from a copy."
+        )
+    return state

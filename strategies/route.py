@@ -1,0 +1,196 @@
+"""Which weights travel to whom: the requests of every phase of FedEFM."""
+
+from collections.abc import Iterable, Mapping
+
+from flwr.app import ArrayRecord, Message
+
+from strategies import messages
+from strategies.accumulation import State
+from strategies.fedefm_settings import FedEFMSettings
+from strategies.federation_state import FederationState
+from strategies.topology import Neighbours
+
+Teachers = dict[str, dict[str, State]]
+"""For every student, its teachers by the name of their host."""
+
+EVERYBODY = ""
+"""The owner of a copy that stands for all travellers, because all start from Theta."""
+
+
+class Requests:
+    """Writes the requests of a round and knows the senders of replies."""
+
+    def __init__(self, roster: Mapping[str, int]) -> None:
+        """Know Flower's node id of every hospital, by name, sorted."""
+        self.roster = dict(roster)
+        self._names = {node: name for name, node in self.roster.items()}
+
+    def site_of(self, reply: Message) -> str:
+        """Return the hospital that sent a reply."""
+        return self._names[reply.metadata.src_node_id]
+
+    def overseas(
+        self, state: FederationState, number: int, neighbours: Neighbours
+    ) -> list[Message]:
+        """Send every silo's model to each of its neighbours, eq. (1).
+
+        Where all silos start from Theta, a host with several visitors trains one copy
+        that stands for all of them: the same weights, frames and steps.
+        """
+        edges = [
+            (student, host) for student, all_ in neighbours.items() for host in all_
+        ]
+        hosts_once = sorted({host for _, host in edges})
+        pack = _Packer()
+        if len(hosts_once) < len(edges) and state.is_common():
+            return [
+                self._message(
+                    host, messages.OVERSEAS, number, pack(state.theta), owner=EVERYBODY
+                )
+                for host in hosts_once
+            ]
+        return [
+            self._message(
+                host,
+                messages.OVERSEAS,
+                number,
+                pack(state.students[student]),
+                owner=student,
+            )
+            for student, host in edges
+        ]
+
+    def sort_experts(
+        self, replies: Iterable[Message], neighbours: Neighbours
+    ) -> Teachers:
+        """Give every copy that came back to its student."""
+        teachers: Teachers = {student: {} for student in neighbours}
+        for reply in replies:
+            host, owner = self.site_of(reply), messages.reply_owner(reply)
+            expert = messages.reply_state(reply)
+            for student, hosts in neighbours.items():
+                if host in hosts and owner in (student, EVERYBODY):
+                    teachers[student][host] = expert
+        return teachers
+
+    def training(
+        self,
+        state: FederationState,
+        number: int,
+        teachers: Teachers,
+        settings: FedEFMSettings,
+        prototypes: Mapping[str, State],
+    ) -> list[Message]:
+        """Ask every silo for its own step: on labels, or with teachers beside them."""
+        distils = (
+            number > 0
+            and settings.teach_on == "student"
+            and settings.teachers != "none"
+        )
+        pack = _Packer()
+        common = distils and settings.score == "common"
+        return [
+            self._message(
+                silo,
+                messages.DISTIL if distils else messages.TRAIN,
+                number,
+                pack(student),
+                teachers=pack.each(teachers.get(silo, {}) if distils else {}),
+                prototypes=pack.each(
+                    {
+                        host: prototypes[host]
+                        for host in (silo, *teachers.get(silo, {}))
+                        if distils and host in prototypes
+                    }
+                ),
+                common=pack(state.theta) if common else None,
+            )
+            for silo, student in state.students.items()
+        ]
+
+    def prototypes(self, theta: State, number: int) -> list[Message]:
+        """Ask every silo for the tokens that stand for it."""
+        arrays = messages.from_state(theta)
+        return [
+            self._message(site, messages.PROTOTYPES, number, arrays)
+            for site in self.roster
+        ]
+
+    def proxy(
+        self,
+        site: str,
+        number: int,
+        theta: State,
+        students: Mapping[str, State],
+        prototypes: Mapping[str, State],
+    ) -> list[Message]:
+        """Ask one site to let all silos teach the accumulated model."""
+        pack = _Packer()
+        return [
+            self._message(
+                site,
+                messages.PROXY,
+                number,
+                pack(theta),
+                teachers=pack.each(students),
+                prototypes=pack.each(prototypes),
+                common=pack(theta) if prototypes else None,
+            )
+        ]
+
+    def evaluation(self, theta: State, number: int) -> list[Message]:
+        """Ask every silo to measure Theta on its validation frames."""
+        arrays = messages.from_state(theta)
+        return [
+            self._message(site, messages.EVALUATE, number, arrays, split="validation")
+            for site in self.roster
+        ]
+
+    def _message(
+        self,
+        site: str,
+        message_type: str,
+        number: int,
+        arrays: ArrayRecord,
+        *,
+        owner: str = "",
+        split: str = "train",
+        teachers: Mapping[str, ArrayRecord] | None = None,
+        prototypes: Mapping[str, ArrayRecord] | None = None,
+        common: ArrayRecord | None = None,
+    ) -> Message:
+        content = messages.pack_job(
+            round_number=number,
+            arrays=arrays,
+            owner=owner,
+            split=split,
+            teachers=teachers,
+            prototypes=prototypes,
+            common=common,
+        )
+        return Message(content, self.roster[site], message_type)
+
+
+class _Packer:
+    """Packs every model of a phase once, however many messages carry it."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[State, ArrayRecord]] = {}
+
+    def __call__(self, state: State) -> ArrayRecord:
+        # The model is kept beside its record, so that its id cannot be used again.
+        if id(state) not in self._known:
+            self._known[id(state)] = (state, messages.from_state(state))
+        return self._known[id(state)][1]
+
+    def each(self, states: Mapping[str, State]) -> dict[str, ArrayRecord]:
+        return {name: self(state) for name, state in states.items()}
+
+
+def list_missing(teachers: Teachers, neighbours: Neighbours) -> dict[str, list[str]]:
+    """List the teachers that silos should have had and have not."""
+    missing = {
+        student: [host for host in hosts if host not in teachers.get(student, {})]
+        for student, hosts in neighbours.items()
+    }
+    return {student: hosts for student, hosts in missing.items() if hosts}

@@ -1,0 +1,167 @@
+"""Teachers on simulated frames, whose labels nobody may look at."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from clients import proxies
+from clients.data.frames import FrameSet
+from clients.optimisation import TrainPlan, TrainReport
+from clients.proxies import PROXY_DOMAINS, distil_on_proxies, proxy_frames
+from models.network import SegmentationNetwork
+from models.registry import build_model
+from strategies.accumulation import State
+from strategies.fedefm_settings import FedEFMSettings
+from strategies.settings import RunSettings
+
+SIZE = 32
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_patient_a_domain() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proxies, "PATIENTS", 1)
+        proxies._simulated.cache_clear()
+        yield
+    proxies._simulated.cache_clear()
+
+
+@pytest.fixture
+def plan(run_settings: RunSettings) -> TrainPlan:
+    return TrainPlan(
+        steps=2,
+        learning_rate=1e-3,
+        settings=dataclasses.replace(run_settings.train, batch_size=4),
+        data=dataclasses.replace(run_settings.data, frame_size=SIZE),
+        seed=2**62 + 1,
+        deadline_s=100,
+    )
+
+
+@pytest.fixture
+def fedefm(run_settings: RunSettings) -> FedEFMSettings:
+    return dataclasses.replace(run_settings.fedefm, grid_size=2, teach_on="proxy")
+
+
+def new_model(seed: int = 0) -> SegmentationNetwork:
+    return build_model("sam-tiny", image_size=SIZE, seed=seed)
+
+
+def learn(
+    plan: TrainPlan,
+    settings: FedEFMSettings,
+    *,
+    image_size: int = SIZE,
+    **options: object,
+) -> tuple[State, TrainReport]:
+    model = new_model()
+    teachers = {
+        "a": new_model(5).trainable_state(),
+        "b": new_model(6).trainable_state(),
+    }
+    report = distil_on_proxies(
+        model, teachers, plan, CPU, settings=settings, image_size=image_size, **options
+    )
+    return model.trainable_state(), report
+
+
+def same(first: State, second: State) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_proxies_show_many_domains_and_no_label(plan: TrainPlan) -> None:
+    frames = proxy_frames(plan.data, plan.seed)
+    assert len(frames) == len(PROXY_DOMAINS) == 8
+    assert not any("neuro" in name for name in PROXY_DOMAINS)
+    assert not bool(frames.annotated.any())
+    assert not bool(frames.masks.any())
+    assert len({image.numpy().tobytes() for image in frames.images}) == 8
+    assert proxy_frames(plan.data, plan.seed) is frames  # simulated once
+    other = proxy_frames(plan.data, 1)
+    assert not torch.equal(other.images, frames.images)
+
+
+def test_the_masks_of_the_simulator_change_nothing(
+    plan: TrainPlan, fedefm: FedEFMSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Patches are cut where masks are, if a network is smaller than its frames.
+    expected, _ = learn(plan, fedefm, image_size=48)
+    honest = proxies.load_simulated
+
+    def lie(*arguments: object, **options: object) -> FrameSet:
+        frames = honest(*arguments, **options)
+        return dataclasses.replace(frames, masks=torch.zeros_like(frames.masks))
+
+    monkeypatch.setattr(proxies, "load_simulated", lie)
+    proxies._simulated.cache_clear()
+    found, _ = learn(plan, fedefm, image_size=48)
+    assert same(expected, found)
+
+
+def test_the_same_seed_teaches_the_same_bits(
+    plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    first, report = learn(plan, fedefm)
+    second, _ = learn(plan, fedefm)
+    other, _ = learn(dataclasses.replace(plan, seed=7), fedefm)
+    assert same(first, second)
+    assert not same(first, other)
+    assert len(report.losses) == len(report.weights["a"]) == plan.steps
+    assert report.label_losses == []
+    assert report.teacher_losses == {}
+
+
+def test_theta_turns_to_what_its_teachers_agree_on(
+    plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    model, teacher = new_model(), new_model(5)
+    plan = dataclasses.replace(plan, steps=12)
+    images = proxy_frames(plan.data, plan.seed).images
+
+    def distance() -> float:
+        with torch.no_grad():
+            gap = model.eval()(images) - teacher.eval()(images)
+        return float(gap.square().mean())
+
+    before = distance()
+    distil_on_proxies(
+        model,
+        dict.fromkeys("ab", teacher.trainable_state()),
+        plan,
+        CPU,
+        settings=dataclasses.replace(fedefm, edge_weight="one"),
+        image_size=SIZE,
+    )
+    assert distance() < before / 2
+
+
+def test_frames_can_be_gated_by_what_sites_hold(
+    plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    settings = dataclasses.replace(
+        fedefm,
+        score="common",
+        prototypes=4,
+        edge_weight="softmax",
+        weight_per="sample",
+        reduction="sum",
+    )
+    images = proxy_frames(plan.data, plan.seed).images
+    dim = new_model().forward_with_features(images).features.shape[1]
+    source = torch.Generator().manual_seed(0)
+    shown = {name: torch.randn(4, dim, generator=source) for name in "ab"}
+    found, report = learn(plan, settings, prototypes=shown)
+    for a, b in zip(report.weights["a"], report.weights["b"], strict=True):
+        assert a + b == pytest.approx(1)
+        assert 0 < a < 1
+    start = new_model().trainable_state()
+    explicit, _ = learn(plan, settings, prototypes=shown, common=start)
+    assert same(found, explicit)  # without one, Theta at the start is the encoder
+
+
+def test_nobody_cannot_teach(plan: TrainPlan, fedefm: FedEFMSettings) -> None:
+    with pytest.raises(ValueError, match="at least one teacher"):
+        distil_on_proxies(new_model(), {}, plan, CPU, settings=fedefm, image_size=SIZE)

@@ -1,0 +1,97 @@
+"""A federation that goes on after a stop is the one that never stopped."""
+
+from pathlib import Path
+
+import pytest
+
+from clients.app import app as client_app
+from models.weights import load_weights
+from server.checkpoints import CheckpointError
+from server.rounds import run_federation
+from server.state_files import load_federation
+from strategies.federation_state import equal_states
+from strategies.settings import SettingValue
+from tests.federation import InProcessGrid
+
+Config = dict[str, SettingValue]
+
+
+@pytest.fixture
+def tiny(run_config: Config, tmp_path: Path) -> Config:
+    sites = tmp_path / "sites.toml"
+    sites.write_text(
+        "\n".join(
+            f'[[site]]\nname = "{domain}-site"\ndomain = "{domain}"\n'
+            "patients = 4\nframes-per-patient = 1\n"
+            for domain in ("human", "phantom")
+        )
+    )
+    return {
+        **run_config,
+        "sites": str(sites),
+        "model.image-size": 32,
+        "train.steps": 1,
+        "train.batch-size": 2,
+        "train.schedule": "constant",
+        "fedefm.warmup-steps": 1,
+        "fedefm.overseas-steps": 1,
+        "fedefm.grid-size": 2,
+        "join-timeout-s": 1.0,
+        "phase-timeout-s": 30.0,
+        "mlflow": False,
+    }
+
+
+def run(config: Config, folder: Path, rounds: int, **more: SettingValue) -> Path:
+    config = {**config, "output": str(folder), "num-rounds": rounds, **more}
+    return run_federation(InProcessGrid(client_app, config, 2), config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"fedefm.feedback": "none"},
+        {"fedefm.feedback": "neighbours", "model.training": "lora-decoder"},
+        {"strategy": "fedavg"},
+    ],
+)
+def test_the_weights_are_those_of_a_run_without_a_stop(
+    changes: Config, tiny: Config, tmp_path: Path
+) -> None:
+    config = {**tiny, **changes}
+    whole = run(config, tmp_path / "whole", 2)
+    begun = run(config, tmp_path / "begun", 1)
+    resumed = run(config, tmp_path / "resumed", 2, resume=str(begun))
+    expected, found = (
+        load_weights(folder / "checkpoints" / "foundation.safetensors")
+        for folder in (whole, resumed)
+    )
+    assert equal_states(found, expected)
+    assert load_federation(resumed).equals(load_federation(whole))
+    assert load_federation(begun).round_number == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seed": 1}, "seed 0, this one 'fedefm' and 1"),
+        ({"strategy": "fedavg"}, "strategy 'fedefm' and seed 0, this one 'fedavg'"),
+        ({"model.training": "decoder"}, "from the earlier run were refused"),
+    ],
+)
+def test_an_earlier_run_of_another_kind_is_refused(
+    changes: Config, words: str, tiny: Config, tmp_path: Path
+) -> None:
+    begun = run(tiny, tmp_path / "begun", 1)
+    with pytest.raises(CheckpointError, match=words):
+        run({**tiny, **changes}, tmp_path / "other", 2, resume=str(begun))
+    assert "earlier run" in (tmp_path / "other" / "result.json").read_text()
+
+
+def test_a_folder_without_a_round_is_told_without_its_path(
+    tiny: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="kept no round") as caught:
+        run(tiny, tmp_path / "run", 1, resume=str(tmp_path / "nobody"))
+    assert "nobody" not in str(caught.value)

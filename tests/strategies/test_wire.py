@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+
+from strategies.wire import decode, encode, rounding_error
+
+
+def make_state() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "w": torch.randn(5, 3, generator=generator),
+        "scalar": torch.tensor(0.1),
+        "empty": torch.zeros(0, 3),
+        "steps": torch.tensor(2**40 + 1),
+    }
+
+
+@pytest.mark.parametrize(
+    ("wire", "error"), [("float32", 0.0), ("bfloat16", 2**-8), ("float16", 2**-11)]
+)
+def test_numbers_arrive_within_the_rounding_of_the_wire(
+    wire: str, error: float
+) -> None:
+    state = make_state()
+    sent = recorddict_to_proto(RecordDict({"arrays": encode(state, wire)}))
+    found = decode(recorddict_from_proto(sent).array_records["arrays"])
+    assert list(found) == sorted(state)
+    for name, tensor in state.items():
+        assert found[name].dtype == tensor.dtype
+        assert found[name].shape == tensor.shape
+        assert bool(((found[name] - tensor).abs() <= error * tensor.abs()).all())
+    assert torch.equal(found["steps"], state["steps"])
+    assert rounding_error(state, wire) <= error
+    assert (rounding_error(state, wire) > 0) == (wire != "float32")
+
+
+@pytest.mark.parametrize("wire", ["bfloat16", "float16"])
+def test_half_the_bits_are_half_the_bytes(wire: str) -> None:
+    state = {"w": torch.randn(100, 10)}
+    sizes = [
+        sum(len(array.data) for array in encode(state, one).values())
+        for one in ("float32", wire)
+    ]
+    # Arrays of NumPy carry a header of 128 bytes.
+    assert sizes[1] <= sizes[0] / 2 + 128
+
+
+def test_rounding_is_that_of_torch_and_comes_only_once() -> None:
+    state = {"w": torch.randn(50)}
+    once = decode(encode(state, "bfloat16"))
+    assert torch.equal(once["w"], state["w"].bfloat16().float())
+    assert torch.equal(decode(encode(once, "bfloat16"))["w"], once["w"])
+    assert rounding_error(once, "bfloat16") == 0.0
+
+
+def test_the_error_is_the_relative_norm_of_the_rounding() -> None:
+    state = {"w": torch.tensor([1.0, 1.0 + 2**-9])}  # the second rounds down to 1
+    expected = 2**-9 / (1 + (1 + 2**-9) ** 2) ** 0.5
+    assert rounding_error(state, "bfloat16") == pytest.approx(expected)
+
+
+def test_what_does_not_fit_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'w' holds 1e.05, too large"):
+        encode({"w": torch.tensor([1e5])}, "float16")
+    assert decode(encode({"w": torch.tensor([1e5])}, "bfloat16"))["w"].isfinite().all()
+    with pytest.raises(ValueError, match="wire must be one of"):
+        encode({}, "int8")
+
+
+def test_arrays_of_flower_itself_are_read_and_own_their_memory() -> None:
+    values = np.arange(3, dtype=np.float32)
+    found = decode(ArrayRecord({"a": Array(values)}))["a"]
+    found += 1
+    assert found.tolist() == [1.0, 2.0, 3.0]
