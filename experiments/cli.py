@@ -34,6 +34,7 @@ from experiments.run_config import (
 )
 from experiments.sheet_cli import sheet_command
 from experiments.simulation import SimulationOutcome, SimulationRequest, simulate
+from experiments.topology_cli import topology_command
 from strategies.settings import SettingsError, SettingValue
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 data_app.command("partition")(partition_command)
 data_app.command("sheet")(sheet_command)
+app.command("topology")(topology_command)
 app.add_typer(data_app, name="data")
 app.add_typer(benchmark_app, name="benchmark")
 console = Console()
@@ -76,6 +78,9 @@ def simulate_command(
     config: ConfigOption = None,
     settings: SetOption = None,
     sites: SitesOption = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder to go on from, with its settings.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Run folder. Default: a new one in ./runs.")
     ] = None,
@@ -90,6 +95,7 @@ def simulate_command(
             overrides=settings or [],
             sites=sites,
             output=output or new_run_folder(Path("runs")),
+            resume=resume,
         )
         outcome = run_federation(run_config, deadline_s, workers, gpus_per_site)
     show_paths(console, outcome.run_folder, finetuned=False)

@@ -5,6 +5,7 @@ the result is the flat mapping that `flwr run` takes. Mistakes are found here, b
 anything is started.
 """
 
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +16,9 @@ from strategies.settings import RunSettings, SettingsError, SettingValue
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 """What `flwr run` bundles; the checkout that this package was installed from."""
+
+PATH_LEFT_OUT = "custom"
+"""What `server.journal.public_settings` writes in the place of a path."""
 
 
 def default_run_config() -> dict[str, SettingValue]:
@@ -30,6 +34,7 @@ def resolve_run_config(
     overrides: Iterable[str] = (),
     sites: Path | None = None,
     output: Path | None = None,
+    resume: Path | None = None,
 ) -> dict[str, SettingValue]:
     """Put the settings of a run together and check them.
 
@@ -38,6 +43,8 @@ def resolve_run_config(
         overrides: Texts such as `train.steps=8`, with values as TOML writes them.
         sites: A sites file; kept as an absolute path.
         output: The run folder; kept as an absolute path.
+        resume: Folder of an earlier run to go on from; its settings come before
+            `config`. Paths are not kept in a run folder and have to be given again.
 
     Returns:
         The complete flat settings.
@@ -47,12 +54,16 @@ def resolve_run_config(
             setting is unknown or wrong; all wrong settings are named.
     """
     resolved = default_run_config()
+    if resume is not None:
+        resolved.update(_earlier_settings(resume))
+        resolved["resume"] = str(resume.resolve())
     if config is not None:
         resolved.update(flatten(_read_toml(config)))
     for override in overrides:
         resolved.update(flatten(_parse_override(override)))
     if sites is not None:
         resolved["sites"] = str(sites.resolve())
+    _check_paths_given(resolved)
     if output is not None:
         resolved["output"] = str(output.resolve())
     RunSettings.from_run_config(resolved)
@@ -91,6 +102,31 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, SettingVal
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _earlier_settings(folder: Path) -> dict[str, SettingValue]:
+    """Return what an earlier run was told, without what belongs to that run alone."""
+    try:
+        told = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise SettingsError(
+            "The run to resume has no readable settings.json. Give the folder of a run."
+        ) from None
+    told.pop("output", None)
+    if told.get("sites") == "default":
+        told["sites"] = ""
+    return {key: value for key, value in told.items() if key in default_run_config()}
+
+
+def _check_paths_given(resolved: Mapping[str, SettingValue]) -> None:
+    """Ask again for paths: a run folder keeps only that there was one."""
+    for key, value in resolved.items():
+        if value == PATH_LEFT_OUT:
+            option = "--sites FILE" if key == "sites" else f"--set {key}=PATH"
+            raise SettingsError(
+                f"The earlier run had a path of its own as {key}, which run folders do "
+                f"not keep. Give it again with {option}."
+            )
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from experiments.run_config import (
     resolve_run_config,
     sites_of,
 )
+from server.journal import public_settings
 from strategies.settings import RunSettings, SettingsError, SettingValue
 
 CONFIGS = PROJECT_FOLDER / "experiments" / "configs"
@@ -88,3 +90,34 @@ def test_the_literal_paper_differs_from_the_default_where_the_paper_does() -> No
     assert settings.reduction == "sum"
     assert settings.beta_in(1) == 0.5
     assert settings.emd_gradient == "none"
+
+
+def earlier_run(folder: Path, **changes: object) -> Path:
+    folder.mkdir()
+    told = {**public_settings(default_run_config()), **changes}
+    (folder / "settings.json").write_text(json.dumps(told))
+    return folder
+
+
+def test_a_resumed_run_has_the_earlier_settings_unless_told_otherwise(
+    tmp_path: Path,
+) -> None:
+    run = earlier_run(tmp_path / "run", **{"train.steps": 5, "seed": 3})
+    resolved = resolve_run_config(resume=run, overrides=["num-rounds=40"])
+    assert (resolved["train.steps"], resolved["seed"]) == (5, 3)
+    assert resolved["num-rounds"] == 40
+    assert resolved["resume"] == str(run)
+    assert resolved["sites"] == resolved["output"] == ""
+
+
+def test_paths_that_a_run_folder_does_not_keep_are_asked_for(tmp_path: Path) -> None:
+    run = earlier_run(tmp_path / "run", sites="custom")
+    with pytest.raises(SettingsError, match=r"as sites.*with --sites FILE"):
+        resolve_run_config(resume=run)
+    again = resolve_run_config(resume=run, sites=tmp_path / "s.toml")
+    assert again["sites"] == str(tmp_path / "s.toml")
+
+
+def test_a_folder_that_is_no_run_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="Give the folder of a run"):
+        resolve_run_config(resume=tmp_path)
