@@ -45,7 +45,7 @@ class Exchange:
 
     phase: str
     round_number: int
-    requests: list[Request]  # sorted by site and owner
+    requests: list[Request]  # sorted by owner and site
     replied: list[str] = field(default_factory=list)  # without those that also failed
     failed: dict[str, str] = field(default_factory=dict)  # site: reason
     seconds: float = 0.0
@@ -113,7 +113,7 @@ class AttendedGrid(Grid):
             timeout: Not used: a phase may take what the run's settings say.
 
         Returns:
-            The good replies, sorted by site and by whose model they carry.
+            The good replies, sorted by whose model they carry and by site.
 
         Raises:
             TooFewSites: If fewer than `min_sites` hospitals answered well.
@@ -125,9 +125,10 @@ class AttendedGrid(Grid):
 
         Args:
             requests: All of one phase; they are sent before the first reply is read.
+                May be a generator that reads the replies of the phase before.
 
         Yields:
-            The good replies, sorted by site and by whose model they carry.
+            The good replies, sorted by whose model they carry and by site.
 
         Raises:
             TooFewSites: After the last reply, if fewer than `min_sites` hospitals
@@ -180,7 +181,7 @@ class AttendedGrid(Grid):
             )
         return sorted(
             pushed,
-            key=lambda request: (request.site, messages.unpack_owner(request.message)),
+            key=lambda request: (messages.unpack_owner(request.message), request.site),
         )
 
     def _wait_for(self, request: Request, until: float) -> Message | None:

@@ -1,6 +1,6 @@
 """Which strategy a run uses, and where it goes on from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from flwr.serverapp.strategy import Strategy
@@ -23,6 +23,7 @@ def make_strategy(
     *,
     state: FederationState | None = None,
     topology: Topology | None = None,
+    keep: Callable[[str, int, State], None] | None = None,
 ) -> Strategy:
     """Build the strategy that the settings name.
 
@@ -31,6 +32,7 @@ def make_strategy(
         roster: Node id of every hospital, by name.
         state: Where an earlier run ended, to go on from.
         topology: Of `make_topology`, for FedEFM.
+        keep: Told every silo's own model as it arrives; only FedEFM tells them.
 
     Returns:
         FedEFM, or Flower's own FedAvg over all hospitals.
@@ -41,7 +43,12 @@ def make_strategy(
     if settings.strategy == "fedavg":
         return ResumableFedAvg(roster, state=state)
     return FedEFM(
-        settings.fedefm, roster, topology=topology, state=state, seed=settings.seed
+        settings.fedefm,
+        roster,
+        topology=topology,
+        state=state,
+        seed=settings.seed,
+        keep=keep,
     )
 
 

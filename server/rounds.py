@@ -27,7 +27,7 @@ from server.journal import AUDIT_FILE, Journal, read_events
 from server.method import load_earlier, make_strategy, make_topology
 from server.recorder import RoundRecorder
 from server.records import ResultRecord
-from server.state_files import save_federation
+from server.state_files import save_federation, save_silo
 from server.tracking import Tracker, open_tracker
 from strategies import messages
 from strategies.accumulation import State
@@ -147,12 +147,18 @@ def _watch(
 
 
 def _train(federation: Federation) -> ArrayRecord:
-    settings = federation.settings
+    settings, folder = federation.settings, federation.journal.folder
+
+    def keep(silo: str, round_number: int, state: State) -> None:
+        if round_number == settings.num_rounds:
+            save_silo(folder, silo, round_number, state)
+
     strategy = make_strategy(
         settings,
         federation.grid.roster,
         state=federation.earlier,
         topology=federation.topology,
+        keep=keep,
     )
 
     def end_of_round(round_number: int, theta: ArrayRecord) -> MetricRecord | None:
@@ -167,7 +173,7 @@ def _train(federation: Federation) -> ArrayRecord:
                 seed=settings.seed,
                 strategy=settings.strategy,
             )
-        save_federation(federation.journal.folder, state)
+        save_federation(folder, state)
         return None
 
     result = strategy.start(

@@ -61,6 +61,25 @@ def save_federation(folder: Path, state: FederationState) -> Path:
     return target
 
 
+def save_silo(folder: Path, silo: str, round_number: int, state: State) -> Path:
+    """Keep a silo's own model, for who wants it beside the accumulated one.
+
+    Args:
+        folder: The run folder.
+        silo: Its name; it stands in the header of the file.
+        round_number: After which round.
+        state: What travelled of it.
+
+    Returns:
+        Path of the file in `checkpoints/silos`.
+    """
+    silos = folder / CHECKPOINTS_FOLDER / "silos"
+    silos.mkdir(parents=True, exist_ok=True)
+    path = silos / _silo_file(silo)
+    save_weights(path, state, metadata={"silo": silo, "round": str(round_number)})
+    return path
+
+
 def load_federation(folder: Path) -> FederationState:
     """Read the federation that was kept last.
 

@@ -1,19 +1,22 @@
 """What a hospital may say of a model: sums over frames, which a server may add.
 
 The overlap counts always travel; with all metrics wanted, so do the sums of every
-metric and the histogram of probabilities of each class. Only numbers per class and
-site, from which no image can be rebuilt. `to_metrics` and `from_metrics` are the one
+metric and the histogram of probabilities of each class. How often classes are predicted
+that a site does not annotate travels beside the overlap and is no part of any score:
+such pixels need not be wrong, nobody looked. Only numbers per class and site, from
+which no image can be rebuilt. `to_metrics` and `from_metrics` are the one
 place where they are packed and unpacked; what no set of frames can have is refused.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
 from models.classes import CLASS_NAMES
 from models.metric_sums import MetricSums
 from models.metrics import SegmentationCounts
 from models.roc import ScoreHistogram
+from strategies.unannotated import UnannotatedCounts, is_unannotated_key
 
 Numbers = dict[str, int | float | list[int]]
 """Flat entries of a message."""
@@ -44,6 +47,7 @@ class Evaluation:
     loss: float  # mean over the frames; not finite if the network's output is not
     counts: SegmentationCounts
     classes: Mapping[str, ClassEvaluation] = field(default_factory=dict)  # or empty
+    unannotated: UnannotatedCounts = field(default_factory=UnannotatedCounts.zero)
 
     def __post_init__(self) -> None:
         """Refuse parts that cannot be of the same frames."""
@@ -51,6 +55,9 @@ class Evaluation:
             raise ValueError(f"An evaluation needs frames, got {self.num_frames}.")
         if self.counts.frames > self.num_frames:
             raise ValueError("More frames were counted than were measured.")
+        known, unknown = self.counts.annotated, self.unannotated.frames
+        if any(sum(both) > self.num_frames for both in zip(known, unknown, strict=True)):
+            raise ValueError("A class is known or unknown in more frames than measured.")
         if not self.classes:
             return
         if set(self.classes) != set(CLASS_NAMES):
@@ -79,6 +86,7 @@ class Evaluation:
             total / num_frames,
             self.counts + other.counts,
             {name: one + other.classes[name] for name, one in self.classes.items()},
+            self.unannotated + other.unannotated,
         )
 
     def scores(self, label: str) -> dict[str, float]:
@@ -114,6 +122,7 @@ class Evaluation:
         """Return flat entries for a message; the reverse of `from_metrics`."""
         entries: Numbers = {_FRAMES: self.num_frames, _LOSS: self.loss}
         entries |= self.counts.to_dict()
+        entries |= self.unannotated.to_dict()
         for label, one in self.classes.items():
             parts = {**one.sums.to_dict(), **one.histogram.to_dict()}
             entries |= {f"{_ALL}{label}.{key}": value for key, value in parts.items()}
@@ -151,9 +160,12 @@ class Evaluation:
             for label in CLASS_NAMES
             if sums or lists
         }
+        unannotated = UnannotatedCounts.from_dict(
+            {key: singles.pop(key) for key in list(singles) if is_unannotated_key(key)}
+        )
         counts = SegmentationCounts.from_dict(singles)
         # What is no whole number of frames is refused by __post_init__.
-        found = cls(num_frames, float(loss), counts, classes)  # type: ignore[arg-type]
+        found = cls(num_frames, float(loss), counts, classes, unannotated)  # type: ignore[arg-type]
         unknown = len(entries) - len(found.to_metrics())
         if unknown:
             raise ValueError(f"An evaluation has {unknown} unknown entries.")
@@ -193,7 +205,7 @@ def join_evaluations(parts: Sequence[Evaluation]) -> Evaluation:
     if not parts:
         raise ValueError("There is no evaluation to add.")
     if not all(one.classes for one in parts):
-        parts = [Evaluation(one.num_frames, one.loss, one.counts) for one in parts]
+        parts = [replace(one, classes={}) for one in parts]
     total = parts[0]
     for one in parts[1:]:
         total = total + one

@@ -28,13 +28,11 @@ from strategies import messages
 from strategies.accumulation import Accumulator, State, feed_back
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
-from strategies.route import Requests, Teachers, list_missing
-from strategies.topology import Neighbours, Topology, build_topology
+from strategies.route import Requests, Teachers
+from strategies.teach import Send, find_teachers, remember
+from strategies.topology import Topology, build_topology
 
 log = logging.getLogger(__name__)
-
-Send = Callable[[list[Message]], Iterable[Message]]
-"""Sends the requests of one phase and gives the good replies, in sorted order."""
 
 
 @runtime_checkable
@@ -138,14 +136,12 @@ class FedEFM(Strategy):
         # One reply at a time where the grid can: memory then does not grow with sites.
         stream = grid.stream if isinstance(grid, StreamingGrid) else None
 
-        def send(requests: list[Message]) -> Iterator[Message]:
-            if not requests:
-                return
-            replies = (
-                stream(requests)
-                if stream is not None
-                else grid.send_and_receive(requests, timeout=timeout)
-            )
+        def send(requests: Iterable[Message]) -> Iterator[Message]:
+            if stream is not None:
+                replies: Iterable[Message] = stream(requests)
+            else:
+                asked = list(requests)
+                replies = grid.send_and_receive(asked, timeout=timeout) if asked else ()
             yield from (reply for reply in replies if not reply.has_error())
 
         while self.state.round_number < num_rounds:
@@ -172,11 +168,16 @@ class FedEFM(Strategy):
         number = state.round_number + 1
         neighbours = self.topology.neighbours(number)
         prototypes = self._ask_prototypes(state, number, send)
-        teachers = self._find_teachers(state, number, neighbours, send)
+        experts: Teachers = {}
+        teachers = find_teachers(self.requests, self.settings, state, neighbours, send)
+        if self.settings.accumulate == "students+experts":
+            teachers = remember(teachers, experts)
+        # Lazily: a silo's request leaves as soon as its own teachers are back, and
+        # the server never holds those of two silos.
         requests = self.requests.training(
             state, number, teachers, self.settings, prototypes
         )
-        students, theta = self._collect(state, teachers, send(requests))
+        students, theta = self._collect(state, experts, send(requests))
         if number > 0 and self.settings.teach_on == "proxy":
             theta = self._teach_on_proxies(state, number, theta, students, send)
         list(send(self.requests.evaluation(theta, number)))  # the grid's owner adds up
@@ -201,33 +202,8 @@ class FedEFM(Strategy):
             self.requests.site_of(one): messages.reply_state(one) for one in replies
         }
 
-    def _find_teachers(
-        self, state: FederationState, number: int, neighbours: Neighbours, send: Send
-    ) -> Teachers:
-        """Find who teaches every silo in a round; eq. (1) for overseas experts."""
-        kind = self.settings.teachers
-        if number == 0 or kind == "none" or self.settings.teach_on == "proxy":
-            return {}
-        if kind == "global":
-            return {silo: {"global": state.theta} for silo in neighbours}
-        if kind == "neighbour":
-            return {
-                silo: {host: state.students[host] for host in hosts}
-                for silo, hosts in neighbours.items()
-            }
-        replies = send(self.requests.overseas(state, number, neighbours))
-        teachers = self.requests.sort_experts(replies, neighbours)
-        for student, hosts in list_missing(teachers, neighbours).items():
-            log.warning(
-                "Round %s: %s goes on without its teacher %s, which did not come back.",
-                number,
-                student,
-                ", ".join(hosts),
-            )
-        return teachers
-
     def _collect(
-        self, state: FederationState, teachers: Teachers, replies: Iterable[Message]
+        self, state: FederationState, experts: Teachers, replies: Iterable[Message]
     ) -> tuple[dict[str, State], State]:
         """Write theta(k+1) and accumulate the silos that took part, eq. (13).
 
@@ -244,9 +220,8 @@ class FedEFM(Strategy):
                 self.keep(site, state.round_number + 1, student)
             if needed:
                 students[site] = student
-            if self.settings.accumulate == "students+experts":
-                for expert in teachers.get(site, {}).values():
-                    accumulator.add(expert)
+            for expert in experts.get(site, {}).values():
+                accumulator.add(expert)
         return students, accumulator.mean() if accumulator.count else state.theta
 
     def _needs_students(self, number: int) -> bool:

@@ -1,6 +1,7 @@
 """Which weights travel to whom: the requests of every phase of FedEFM."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 
 from flwr.app import ArrayRecord, Message
 
@@ -62,25 +63,42 @@ class Requests:
 
     def sort_experts(
         self, replies: Iterable[Message], neighbours: Neighbours
-    ) -> Teachers:
-        """Give every copy that came back to its student."""
-        teachers: Teachers = {student: {} for student in neighbours}
-        for reply in replies:
-            host, owner = self.site_of(reply), messages.reply_owner(reply)
-            expert = messages.reply_state(reply)
-            for student, hosts in neighbours.items():
-                if host in hosts and owner in (student, EVERYBODY):
-                    teachers[student][host] = expert
-        return teachers
+    ) -> Iterator[tuple[str, dict[str, State]]]:
+        """Give every copy that came back to its student.
+
+        Args:
+            replies: To `overseas`, in the order of its requests; read as needed.
+            neighbours: Of the round.
+
+        Yields:
+            Every silo, sorted, and its experts by the name of their host.
+        """
+        groups = groupby(replies, key=messages.reply_owner)
+        group = next(groups, None)
+        if group is not None and group[0] == EVERYBODY:
+            copies = {self.site_of(one): messages.reply_state(one) for one in group[1]}
+            next(groups, None)  # the end of the phase
+            for silo in sorted(neighbours):
+                hosts = (host for host in neighbours[silo] if host in copies)
+                yield silo, {host: copies[host] for host in hosts}
+            return
+        for silo in sorted(neighbours):
+            found: dict[str, State] = {}
+            if group is not None and group[0] == silo:
+                found = {
+                    self.site_of(one): messages.reply_state(one) for one in group[1]
+                }
+                group = next(groups, None)
+            yield silo, found
 
     def training(
         self,
         state: FederationState,
         number: int,
-        teachers: Teachers,
+        teachers: Iterable[tuple[str, dict[str, State]]],
         settings: FedEFMSettings,
         prototypes: Mapping[str, State],
-    ) -> list[Message]:
+    ) -> Iterator[Message]:
         """Ask every silo for its own step: on labels, or with teachers beside them."""
         distils = (
             number > 0
@@ -88,25 +106,21 @@ class Requests:
             and settings.teachers != "none"
         )
         pack = _Packer()
-        common = distils and settings.score == "common"
-        return [
-            self._message(
+        for silo, found in teachers:
+            told = {silo, *found} & prototypes.keys() if distils else ()
+            yield self._message(
                 silo,
                 messages.DISTIL if distils else messages.TRAIN,
                 number,
-                pack(student),
-                teachers=pack.each(teachers.get(silo, {}) if distils else {}),
-                prototypes=pack.each(
-                    {
-                        host: prototypes[host]
-                        for host in (silo, *teachers.get(silo, {}))
-                        if distils and host in prototypes
-                    }
+                pack(state.students[silo]),
+                teachers=_Packer().each(found if distils else {}),
+                prototypes=pack.each({host: prototypes[host] for host in told}),
+                common=(
+                    pack(state.theta)
+                    if distils and settings.score == "common"
+                    else None
                 ),
-                common=pack(state.theta) if common else None,
             )
-            for silo, student in state.students.items()
-        ]
 
     def prototypes(self, theta: State, number: int) -> list[Message]:
         """Ask every silo for the tokens that stand for it."""
@@ -185,12 +199,3 @@ class _Packer:
 
     def each(self, states: Mapping[str, State]) -> dict[str, ArrayRecord]:
         return {name: self(state) for name, state in states.items()}
-
-
-def list_missing(teachers: Teachers, neighbours: Neighbours) -> dict[str, list[str]]:
-    """List the teachers that silos should have had and have not."""
-    missing = {
-        student: [host for host in hosts if host not in teachers.get(student, {})]
-        for student, hosts in neighbours.items()
-    }
-    return {student: hosts for student, hosts in missing.items() if hosts}

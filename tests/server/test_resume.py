@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from clients.app import app as client_app
-from models.weights import load_weights
+from models.weights import load_weights, read_metadata
 from server.checkpoints import CheckpointError
 from server.rounds import run_federation
 from server.state_files import load_federation
@@ -70,6 +70,10 @@ def test_the_weights_are_those_of_a_run_without_a_stop(
     assert equal_states(found, expected)
     assert load_federation(resumed).equals(load_federation(whole))
     assert load_federation(begun).round_number == 1
+    silos = [*(resumed / "checkpoints" / "silos").glob("*.safetensors")]
+    assert sorted(read_metadata(path)["silo"] for path in silos) == (
+        [] if changes.get("strategy") else ["human-site", "phantom-site"]
+    )
 
 
 @pytest.mark.parametrize(
