@@ -12,7 +12,7 @@ from strategies.accumulation import State
 from strategies.fedavg import ResumableFedAvg
 from strategies.fedefm import FedEFM
 from strategies.federation_state import FederationState
-from strategies.settings import RunSettings
+from strategies.settings import RunSettings, SettingsError
 from strategies.topologies.delays import DelayModel
 from strategies.topology import Topology, build_topology, load_underlay
 
@@ -64,8 +64,15 @@ def make_topology(settings: RunSettings, silos: list[str], theta: State) -> Topo
         The topology.
 
     Raises:
-        ValueError: If design, network and hospitals do not fit together.
+        SettingsError: If design, network and hospitals do not fit together.
     """
+    try:
+        return _lay_out(settings, silos, theta)
+    except ValueError as error:  # its text names settings, silos and no path
+        raise SettingsError(str(error)) from None
+
+
+def _lay_out(settings: RunSettings, silos: list[str], theta: State) -> Topology:
     fedefm = settings.fedefm
     size = sum(tensor.numel() * tensor.element_size() for tensor in theta.values())
     underlay = load_underlay(fedefm.underlay) if fedefm.underlay else None

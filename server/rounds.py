@@ -32,10 +32,13 @@ from server.tracking import Tracker, open_tracker
 from strategies import messages
 from strategies.accumulation import State
 from strategies.federation_state import FederationState
-from strategies.settings import RunSettings, SettingValue
+from strategies.settings import RunSettings, SettingsError, SettingValue
 from strategies.topology import Topology
 
 log = logging.getLogger(__name__)
+
+SAFE_ERRORS = (TooFewSites, WeightsError, CheckpointError, SettingsError)
+"""Their texts name no path and no data, so they may be written down."""
 
 
 @dataclass(frozen=True)
@@ -249,8 +252,7 @@ def _card_of(site: Site) -> SiteCard:
 
 def _give_up(journal: Journal, tracker: Tracker | None, error: Exception) -> None:
     """Write down why a run ended early; what was computed stays."""
-    # These name no path.
-    is_safe = isinstance(error, TooFewSites | WeightsError | CheckpointError)
+    is_safe = isinstance(error, SAFE_ERRORS)
     reason = (
         str(error) if is_safe else f"The server failed with {type(error).__name__}."
     )
