@@ -1,7 +1,9 @@
 """What a hospital measures of a model on its frames, behind no collimator.
 
 Only pixels that are valid count: behind the collimator and in the padding nobody can
-see a device, so neither prediction nor label exists there. Plain torch and numpy; knows
+see a device, so neither prediction nor label exists there. Predictions of classes that
+a frame does not annotate are counted on their own: they need not be wrong, nobody
+looked. Plain torch and numpy; knows
 nothing of Flower.
 """
 
@@ -19,6 +21,7 @@ from models.network import SegmentationNetwork
 from models.roc import ScoreHistogram
 from strategies.data_settings import DataSettings
 from strategies.evaluation import ClassEvaluation, Evaluation
+from strategies.unannotated import UnannotatedCounts
 
 
 @torch.no_grad()
@@ -47,6 +50,7 @@ def evaluate(
     model.to(device).eval()
     criterion = SegmentationLoss()
     total, counts = 0.0, SegmentationCounts.zero()
+    unannotated = UnannotatedCounts.zero()
     classes = {name: ClassEvaluation() for name in CLASS_NAMES if measures == "all"}
     for batch in evaluation_batches(
         frames, batch_size=batch_size, settings=settings, device=device
@@ -58,11 +62,41 @@ def evaluate(
         # A logit above 0 is a probability above 0.5.
         guesses = (logits > 0) & batch.valid
         counts += count_segmentation(guesses.cpu(), masks.cpu(), batch.annotated.cpu())
+        unannotated += count_unannotated(guesses, batch.annotated, batch.valid)
         for index, (name, found) in enumerate(classes.items()):
             classes[name] = found + _measure_class(
                 index, logits[:, index], guesses[:, index], batch
             )
-    return Evaluation(len(frames), total / len(frames), counts, classes)
+    return Evaluation(len(frames), total / len(frames), counts, classes, unannotated)
+
+
+def count_unannotated(
+    guesses: Tensor, annotated: Tensor, valid: Tensor
+) -> UnannotatedCounts:
+    """Count what is predicted of classes where they are not annotated.
+
+    Args:
+        guesses: (batch, classes, height, width), bool, False where not valid.
+        annotated: (batch, classes), bool.
+        valid: (batch, 1, height, width), bool.
+
+    Returns:
+        Frames and pixels by class.
+    """
+    pixels = guesses.flatten(2).sum(-1)  # (batch, classes)
+    visible = valid.flatten(1).sum(-1, keepdim=True)  # (batch, 1)
+    unknown = ~annotated
+    return UnannotatedCounts(
+        *(
+            tuple(int(number) for number in part.sum(0))
+            for part in (
+                unknown,
+                unknown & (pixels > 0),
+                unknown * pixels,
+                unknown * visible,
+            )
+        )
+    )
 
 
 def _measure_class(

@@ -24,6 +24,7 @@ from experiments.benchmarks.networks import (
 )
 from experiments.command_errors import user_errors
 from experiments.emd_cli import emd_command
+from experiments.folding_cli import folding_command
 from experiments.learning_cli import learning_command
 from experiments.profile_cli import profile_command
 from models.registry import BUILDERS
@@ -42,6 +43,7 @@ benchmark_app.command("attention")(attention_command)
 benchmark_app.command("learning")(learning_command)
 benchmark_app.command("emd")(emd_command)
 benchmark_app.command("profile")(profile_command)
+benchmark_app.command("folding")(folding_command)
 
 
 @benchmark_app.callback()

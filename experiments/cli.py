@@ -15,6 +15,7 @@ from rich.table import Table
 from experiments.benchmark_cli import benchmark_app
 from experiments.command_errors import user_errors
 from experiments.data_cli import data_app
+from experiments.evaluate_cli import evaluate_command
 from experiments.fewshot import FinetuneSettings
 from experiments.fewshot_report import fewshot_table
 from experiments.finetune import run_finetune
@@ -24,6 +25,8 @@ from experiments.flower_home import (
     write_flower_home,
 )
 from experiments.partition import partition_command
+from experiments.predict_cli import predict_command
+from experiments.report_cli import report_command
 from experiments.resources import choose_workers, count_cores, gpu_share
 from experiments.results import federation_table, show_paths
 from experiments.run_config import (
@@ -46,6 +49,9 @@ app = typer.Typer(
 data_app.command("partition")(partition_command)
 data_app.command("sheet")(sheet_command)
 app.command("topology")(topology_command)
+app.command("evaluate")(evaluate_command)
+app.command("predict")(predict_command)
+app.command("report")(report_command)
 app.add_typer(data_app, name="data")
 app.add_typer(benchmark_app, name="benchmark")
 console = Console()

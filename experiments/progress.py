@@ -125,7 +125,8 @@ class RunView:
             row.val_dice = finite(values.get("val/dice"))
             row.answered = True
         self._note_failures(event)
-        scores = [finite(edge.get("score")) for edge in event.get("edges") or ()]
+        edges = [e for e in event.get("edges") or () if not e.get("is_control")]
+        scores = [finite(edge.get("score")) for edge in edges]
         known = [score for score in scores if score is not None]
         self.emd_score = fmean(known) if known else None
 

@@ -12,6 +12,7 @@ from experiments.live import UNKNOWN
 from models.classes import CLASS_NAMES
 from server.journal import TEST_TABLE_CSV
 from server.mlflow_page import RUNS_PAGE, ui_command
+from server.score_variance import describe
 
 CLASS_COLUMNS = {  # heading: name behind "test/catheter/", and digits to show
     "Dice": ("pooled.dice", 3),
@@ -23,6 +24,7 @@ CLASS_COLUMNS = {  # heading: name behind "test/catheter/", and digits to show
     "tip\npx": ("device-image.tip-error-px", 1),
     "AUC": ("pooled.auc", 3),
 }
+FIGURES = ("curves", "drift", "edges", "edge_heatmap", "topology", "topology_map")
 BOTH_COLUMNS = {"Dice": "test/dice", "clDice": "test/cldice"}
 
 
@@ -34,7 +36,8 @@ def federation_table(result: Mapping[str, Any]) -> Table:
 
     Returns:
         For each hospital and for the frames of all: a row of both classes together
-        and one of each class that somebody annotated there.
+        and one of each class that somebody annotated there. The last line of the
+        caption says what the EMD scores were, where there were some.
     """
     table = Table(
         title="Foundation model on each hospital's test frames",
@@ -53,6 +56,8 @@ def federation_table(result: Mapping[str, Any]) -> Table:
     _add_rows(table, "[bold]all frames[/]", result["global"])
     for site in result["missing"]:
         table.add_row(f"[red]{site}[/]", *["missing"] * len(BOTH_COLUMNS))
+    if emd := result.get("emd"):
+        table.caption = f"{table.caption}\n{describe(emd)}."
     return table
 
 
@@ -71,9 +76,9 @@ def show_paths(console: Console, run_folder: Path, *, finetuned: bool) -> None:
         lines["Few-shot table"] = run_folder / "fewshot.csv"
         lines["Few-shot curve"] = figures / "fewshot.png"
         lines["Overlays"] = figures / "fewshot_overlay.png"
-    for name in ("curves", "edges", "topology"):
+    for name in FIGURES:
         if (figures / f"{name}.png").exists():
-            lines[f"Figure {name}"] = figures / f"{name}.png"
+            lines[f"Figure {name.replace('_', ' ')}"] = figures / f"{name}.png"
     if (run_folder / TEST_TABLE_CSV).exists():
         lines["Every test metric"] = run_folder / TEST_TABLE_CSV
     lines["All numbers"] = run_folder / "metrics.jsonl"

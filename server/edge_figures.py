@@ -7,13 +7,17 @@ nothing but means.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
 
+from server.edge_heatmap import HATCH, HATCH_COLOUR
 from server.figure_style import COLOURS, label, line_styles, save, tidy
 from server.records import EdgeRecord
 from server.series import (
@@ -23,11 +27,14 @@ from server.series import (
     mean_scores,
     site_names,
     student_series,
+    without_controls,
 )
 
 MAX_EDGE_LINES = 12  # more edges are drawn as one mean line a student
 MAX_ARROWS_WITH_SCORE = 20
 MAX_SITES_WITH_TEXT = 12
+MAX_SHORT_NAME = 26  # characters of an edge, of which three fit beside each other
+ARROW_COLOUR = "#555555"
 ARROW_BEND = 0.15  # share of the distance, so that both directions can be seen
 
 Place = tuple[float, float]
@@ -36,8 +43,9 @@ Place = tuple[float, float]
 def draw_edges(events: Sequence[Event], path: Path) -> Path:
     """Draw what teachers were worth to students.
 
-    Left: mean EMD score over the rounds, student by teacher. Right: score and weight
-    over the rounds, of every edge, or of every student where edges are many.
+    Left: mean EMD score over the rounds, student by teacher; the diagonal, hatched, is
+    the control. Right: score and weight over the rounds, of every edge, or of every
+    student where edges are many.
 
     Args:
         events: From `read_events`.
@@ -53,8 +61,8 @@ def draw_edges(events: Sequence[Event], path: Path) -> Path:
         return save(figure, path)
     grid = figure.add_gridspec(1, 2, width_ratios=(1, 1.1))
     left, right = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
-    _draw_score_matrix(left, mean_scores(by_round), site_names(events))
-    _draw_lines(right, by_round)
+    _draw_score_matrix(left, mean_scores(by_round), _names(events))
+    _draw_lines(right, without_controls(by_round))
     return save(figure, path)
 
 
@@ -65,8 +73,9 @@ def draw_topology(
 
     Args:
         sites: All sites, also those without edges.
-        edges: The edges of one round between these sites; arrows that weigh more are
-            thicker. Scores are written while there is room for them.
+        edges: Each once, of one round or means over all; arrows that weigh more are
+            thicker. Scores are written while there is room for them and colours
+            beyond; those of controls stand below the names.
         path: PNG to write.
 
     Returns:
@@ -76,21 +85,39 @@ def draw_topology(
     axes = figure.subplots()
     axes.set(xlim=(-1.75, 1.75), ylim=(-1.35, 1.35), aspect="equal")
     axes.axis("off")
-    roomy = len(edges) <= MAX_ARROWS_WITH_SCORE
-    numbers = ", number: EMD score" if roomy else ""
-    axes.set_title(f"Who teaches whom (arrow: teacher → student{numbers})", fontsize=11)
-    places = _circle(sorted(sites))
-    heaviest = max((edge.weight or 0.0 for edge in edges), default=0.0) or 1.0
-    for edge in edges:
+    arrows = [edge for edge in edges if not edge.is_control]
+    own = {edge.student: edge.score for edge in edges if edge.is_control}
+    roomy = len(arrows) <= MAX_ARROWS_WITH_SCORE
+    told = "number" if roomy else "colour"
+    figure.suptitle(
+        f"Who teaches whom (arrow: teacher → student, {told}: mean EMD score)",
+        fontsize=11,
+    )
+    ends = {name for edge in edges for name in (edge.student, edge.teacher)}
+    places = _circle(sorted({*sites, *ends}))
+    heaviest = max((edge.weight or 0.0 for edge in arrows), default=0.0) or 1.0
+    colour_of = _plain if roomy else _colour_scale(figure, axes, arrows)
+    for edge in arrows:
         start, end = places[edge.teacher], places[edge.student]
         share = (edge.weight or 0.0) / heaviest
-        _draw_arrow(axes, start, end, width=(0.8 + 2.2 * share) * (1 if roomy else 0.4))
+        width = (0.8 + 2.2 * share) * (1 if roomy else 0.5)
+        _draw_arrow(axes, start, end, width=width, colour=colour_of(edge.score))
         if roomy and edge.score is not None:
             _write_score(axes, start, end, edge.score)
     for site, place in places.items():
         axes.plot(*place, "o", markersize=16, color=COLOURS[0], zorder=3)
-        _write_outside(axes, place, label(site))
+        score = own.get(site)
+        control = "" if score is None else f"\nitself {score:.3f}"
+        _write_outside(axes, place, label(site) + control)
     return save(figure, path)
+
+
+def _names(events: Sequence[Event]) -> list[str]:
+    """Return all sites and teachers; a teacher need not be a site ("global")."""
+    teachers = {
+        edge.teacher for edges in edges_by_round(events).values() for edge in edges
+    }
+    return sorted({*site_names(events), *teachers})
 
 
 def _draw_score_matrix(
@@ -111,8 +138,24 @@ def _draw_score_matrix(
     axes.set_xticks(range(len(sites)), names, rotation=45, ha="right")
     axes.set_yticks(range(len(sites)), names)
     axes.set(xlabel="teacher", ylabel="student", title="Mean score over the rounds")
+    for place, site in enumerate(sites):
+        if (site, site) in scores:
+            axes.add_patch(_hatched_cell(place))
     if len(sites) <= MAX_SITES_WITH_TEXT:
         _write_cells(axes, matrix, middle=(low + high) / 2)
+
+
+def _hatched_cell(place: int) -> Rectangle:
+    """Mark a cell of the diagonal as a control."""
+    return Rectangle(
+        (place - 0.5, place - 0.5),
+        1,
+        1,
+        fill=False,
+        hatch=HATCH,
+        edgecolor=HATCH_COLOUR,
+        linewidth=0,
+    )
 
 
 def _write_cells(axes: Axes, matrix: np.ndarray, middle: float) -> None:
@@ -122,7 +165,7 @@ def _write_cells(axes: Axes, matrix: np.ndarray, middle: float) -> None:
         axes.text(
             column,
             row,
-            f"{score:.2f}",
+            f"{score:.3f}",
             ha="center",
             va="center",
             color="white" if score < middle else "black",
@@ -154,7 +197,10 @@ def _draw_lines(
     lower.set(xlabel="round", ylabel="weight of the teacher")
     tidy(upper)
     tidy(lower)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    if not names:  # controls only
+        return
+    columns = 3 if max(map(len, names.values())) <= MAX_SHORT_NAME else 2
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
 
 
 def _circle(sites: Sequence[str]) -> dict[str, Place]:
@@ -166,12 +212,31 @@ def _circle(sites: Sequence[str]) -> dict[str, Place]:
     }
 
 
-def _draw_arrow(axes: Axes, start: Place, end: Place, *, width: float) -> None:
+def _plain(_: float | None) -> str:
+    """Give every arrow one colour."""
+    return ARROW_COLOUR
+
+
+def _colour_scale(
+    figure: Figure, axes: Axes, edges: Sequence[EdgeRecord]
+) -> Callable[[float | None], str]:
+    """Draw a scale of scores beside the axes and return the colour of a score."""
+    known = [edge.score for edge in edges if edge.score is not None]
+    scale = ScalarMappable(
+        Normalize(min(known, default=-1.0), max(known, default=1.0)), "cividis"
+    )
+    figure.colorbar(scale, ax=axes, shrink=0.6, label="EMD score (1 = alike)")
+    return lambda score: ARROW_COLOUR if score is None else to_hex(scale.to_rgba(score))
+
+
+def _draw_arrow(
+    axes: Axes, start: Place, end: Place, *, width: float, colour: str
+) -> None:
     look = {
         "arrowstyle": "-|>",
         "connectionstyle": f"arc3,rad={ARROW_BEND}",
         "linewidth": width,
-        "color": "#555555",
+        "color": colour,
         "shrinkA": 11,
         "shrinkB": 11,
         "mutation_scale": 8 + 2 * width,
@@ -187,7 +252,7 @@ def _write_score(axes: Axes, start: Place, end: Place, score: float) -> None:
     x = 0.5 * (x1 + x2) + 0.5 * ARROW_BEND * (y2 - y1)
     y = 0.5 * (y1 + y2) - 0.5 * ARROW_BEND * (x2 - x1)
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-    axes.text(x, y, f"{score:.2f}", ha="center", va="center", fontsize=9, bbox=box)
+    axes.text(x, y, f"{score:.3f}", ha="center", va="center", fontsize=9, bbox=box)
 
 
 def _write_outside(axes: Axes, place: Place, text: str) -> None:

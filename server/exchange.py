@@ -23,7 +23,7 @@ from torch import Tensor
 from models.weights import WeightsError, check_weights
 from server.attendance import PULL_INTERVAL_S, Site, TooFewSites
 from server.faults import find_impossible_numbers, find_impossible_tokens
-from server.packing import Narrower, count_bytes
+from server.packing import Contents, Narrower, count_bytes, without_arrays
 from strategies import messages
 
 log = logging.getLogger(__name__)
@@ -31,12 +31,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Request:
-    """One message to a hospital and what became of it."""
+    """One message to a hospital and what became of it; its arrays are gone."""
 
     site: str
-    message: Message
+    message: Message  # without arrays
     pushed_id: str  # "" when the node could not be reached
-    sent_bytes: int
+    contents: Contents
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of the arrays that were sent."""
+        return self.contents.num_bytes
 
 
 @dataclass
@@ -174,9 +179,9 @@ class AttendedGrid(Grid):
             pushed.append(
                 Request(
                     site=self._names[message.metadata.dst_node_id],
-                    message=message,
+                    message=without_arrays(message),
                     pushed_id=found[0] if found else "",
-                    sent_bytes=count_bytes(message.content),
+                    contents=Contents.of(message.content),
                 )
             )
         return sorted(

@@ -14,6 +14,7 @@ from strategies.fedefm import FedEFM
 from strategies.federation_state import FederationState
 from strategies.settings import RunSettings, SettingsError
 from strategies.topologies.delays import DelayModel
+from strategies.topologies.underlay import place_silos
 from strategies.topology import Topology, build_topology, load_underlay
 
 
@@ -84,6 +85,30 @@ def _lay_out(settings: RunSettings, silos: list[str], theta: State) -> Topology:
         edges=_read_edges(fedefm.edges),
         delays=DelayModel(model_mbit=size * 8 / 1e6),
     )
+
+
+def silo_positions(
+    settings: RunSettings, topology: Topology
+) -> dict[str, tuple[float, float]]:
+    """Return where hospitals stand on the network's map.
+
+    Args:
+        settings: The run's settings.
+        topology: Of the run.
+
+    Returns:
+        Latitude and longitude, degrees, of the silos whose place is known; none
+        without a network.
+    """
+    if not settings.fedefm.underlay:
+        return {}
+    underlay = load_underlay(settings.fedefm.underlay)
+    places = place_silos(topology.silos, underlay)
+    return {
+        silo: underlay.positions[node]
+        for silo, node in places.items()
+        if node in underlay.positions
+    }
 
 
 def load_earlier(settings: RunSettings, theta: State) -> FederationState | None:

@@ -1,8 +1,50 @@
 """What weights weigh on the wire."""
 
-from flwr.app import ArrayRecord, RecordDict
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+from flwr.app import ArrayRecord, Message, RecordDict
+
+from models.weights import weights_digest
 from strategies import messages
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a message carried, without carrying it."""
+
+    record_bytes: Mapping[str, int]  # of arrays, as serialised, by record
+    num_tensors: int
+    digest: str  # of all tensors, "" without any
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(self.record_bytes.values())
+
+    @classmethod
+    def of(cls, content: RecordDict) -> "Contents":
+        """Look at a message's arrays."""
+        tensors = {
+            f"{key}/{name}": tensor
+            for key, record in content.array_records.items()
+            for name, tensor in messages.to_state(record).items()
+        }
+        return cls(
+            {
+                name: sum(len(array.data) for array in record.values())
+                for name, record in content.array_records.items()
+            },
+            len(tensors),
+            weights_digest(tensors) if tensors else "",
+        )
+
+
+def without_arrays(message: Message) -> Message:
+    """Return a request's envelope and config, which weigh nothing."""
+    content = RecordDict(dict(message.content.config_records.items()))
+    metadata = message.metadata
+    return Message(content, metadata.dst_node_id, metadata.message_type)
 
 
 class Narrower:

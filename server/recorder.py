@@ -5,24 +5,29 @@ down by site whatever strategy runs, and even if the run stops in that round.
 """
 
 import logging
-import math
 import time
-from collections.abc import Iterable
-from statistics import fmean
 
 from flwr.app import Message
 
-from models.weights import weights_digest
 from server.audit import AuditEntry, AuditLog
+from server.drift import DriftWatch
+from server.edge_bytes import EdgeBytes
+from server.edge_numbers import (
+    add_bytes,
+    describe_edges,
+    edge_numbers,
+    mean,
+    read_edges,
+)
 from server.exchange import Exchange
 from server.journal import Journal
-from server.packing import count_bytes
+from server.packing import Contents
 from server.records import EdgeRecord, PhaseRecord, RoundRecord
 from server.score_names import name_scores, summarise
 from server.tracking import Tracker
 from strategies import messages
 from strategies.accumulation import Accumulator
-from strategies.evaluation import Evaluation
+from strategies.evaluation import Evaluation, join_evaluations
 
 log = logging.getLogger(__name__)
 
@@ -41,21 +46,25 @@ class RoundRecorder:
         self._journal = journal
         self._tracker = tracker
         self._audit = audit
+        self._drift = DriftWatch()  # over the rounds of the run
         self._begin()
 
     def phase_began(self, exchange: Exchange) -> None:
         """Note what was sent to whom."""
+        self._costs.phase_began(exchange)
         for request in exchange.requests:
             if request.pushed_id:
-                self._audit_message(exchange, request.site, "in", request.message)
+                self._audit_message(exchange, request.site, "in", request.contents)
 
     def reply_arrived(self, exchange: Exchange, site: str, reply: Message) -> None:
         """Note what left a hospital, and what it says."""
-        self._audit_message(exchange, site, "out", reply)
+        self._costs.reply_arrived(exchange, site, reply)
+        self._audit_message(exchange, site, "out", Contents.of(reply.content))
         self._note_reply(exchange.phase, site, reply)
 
     def phase_ended(self, exchange: Exchange) -> None:
         """Note how a phase went and who failed."""
+        self._costs.phase_ended(exchange)
         self._journal.phase(
             PhaseRecord(
                 round=exchange.round_number,
@@ -83,18 +92,27 @@ class RoundRecorder:
         """
         if not self._sites:
             return None
+        overall = self._overall()
+        warning = self._drift.note(overall.get("drift/consensus_distance"))
+        if self._models.count:
+            overall["drift/growing_rounds"] = self._drift.growing_rounds
         record = RoundRecord(
             round=round_number,
             seconds=time.monotonic() - self._started,
             sites=self._sites,
-            overall=self._overall(),
-            edges=tuple(self._edges),
+            overall=overall,
+            edges=add_bytes(self._edges, self._costs.by_edge()),
             failed=self._failed,
+            warnings=(warning,) if warning else (),
         )
         self._journal.round(record)
         self._tracker.log_round(record)
         self._begin()
         log.info("Round %d ends: %s", round_number, describe(record))
+        for line in describe_edges(record.edges):
+            log.info("Round %d: %s", round_number, line)
+        for line in record.warnings:
+            log.warning("Round %d: %s", round_number, line)
         return record
 
     def _begin(self) -> None:
@@ -103,6 +121,7 @@ class RoundRecorder:
         self._evaluations: dict[str, Evaluation] = {}
         self._models = Accumulator()  # of the silos, for their distance
         self._edges: list[EdgeRecord] = []
+        self._costs = EdgeBytes()
         self._failed: dict[str, str] = {}
         self._bytes_up = 0
         self._bytes_down = 0
@@ -116,32 +135,44 @@ class RoundRecorder:
             self._evaluations[site] = evaluation
             own["val/loss"] = evaluation.loss
             own.update(name_scores("val", evaluation))
+            own.update(evaluation.unannotated.scores("val"))
         elif phase == "overseas":
             owner = messages.reply_owner(reply) or "everybody"
             own[f"overseas/{owner}/loss"] = metrics[messages.LOSS]
         elif phase == "proxy":
             own["proxy/loss"] = metrics[messages.LOSS]
+            for edge in read_edges(site, metrics):
+                own[f"proxy/{edge.teacher}/score"] = edge.score
+                own[f"proxy/{edge.teacher}/weight"] = edge.weight
         elif phase in ("local", "distil"):
             own["train/loss"] = metrics[messages.LOSS]
             self._models.add(messages.reply_state(reply))
-            self._edges += read_edges(site, metrics)
+            edges = read_edges(site, metrics)
+            own.update(edge_numbers(edges))
+            if "teacher/loss" in own:  # beside it: on the same frames
+                own["student/loss"] = metrics[messages.LOSS]
+            self._edges += edges
         if error := metrics.get(messages.WIRE_ERROR, 0.0):
             self._wire_error = max(self._wire_error, error)
 
     def _overall(self) -> dict[str, float | None]:
         overall: dict[str, float | None] = {
-            "train/loss": _mean(
-                site.get("train/loss") for site in self._sites.values()
-            ),
+            "train/loss": mean(site.get("train/loss") for site in self._sites.values()),
             "comm/bytes_up": self._bytes_up,
             "comm/bytes_down": self._bytes_down,
             "time/round_s": time.monotonic() - self._started,
         }
         if self._evaluations:
             overall.update(summarise("val", self._evaluations))
-        if self._edges:
-            overall["emd/score"] = _mean(edge.score for edge in self._edges)
-            overall["emd/weight"] = _mean(edge.weight for edge in self._edges)
+            union = join_evaluations(list(self._evaluations.values()))
+            overall.update(union.unannotated.scores("val"))
+        overall.update(edge_numbers(self._edges))
+        if "teacher/loss" in overall:
+            overall["student/loss"] = mean(
+                site.get("student/loss") for site in self._sites.values()
+            )
+        if costs := self._costs.by_edge():
+            overall["comm/bytes_edges"] = sum(costs.values())
         if self._models.count:
             overall["drift/consensus_distance"] = self._models.consensus_distance()
         if self._wire_error:
@@ -149,23 +180,17 @@ class RoundRecorder:
         return overall
 
     def _audit_message(
-        self, exchange: Exchange, site: str, direction: str, message: Message
+        self, exchange: Exchange, site: str, direction: str, contents: Contents
     ) -> None:
-        records = message.content.array_records
-        weights = {
-            f"{key}/{name}": tensor
-            for key, record in records.items()
-            for name, tensor in messages.to_state(record).items()
-        }
         self._audit.record(
             AuditEntry(
                 round=exchange.round_number,
                 phase=exchange.phase,
                 site=site,
                 direction="in" if direction == "in" else "out",
-                num_bytes=count_bytes(message.content),
-                num_tensors=len(weights),
-                digest=weights_digest(weights) if weights else "",
+                num_bytes=contents.num_bytes,
+                num_tensors=contents.num_tensors,
+                digest=contents.digest,
             )
         )
 
@@ -176,22 +201,3 @@ def describe(record: RoundRecord) -> str:
     known = {name: record.overall.get(name) for name in names}
     parts = [f"{name} {v:.3f}" for name, v in known.items() if v is not None]
     return ", ".join([*parts, f"{record.seconds:.1f} s"])
-
-
-def read_edges(site: str, metrics: dict[str, float]) -> list[EdgeRecord]:
-    """Read what each teacher was worth to a student."""
-    return [
-        EdgeRecord(
-            student=site,
-            teacher=key.removeprefix(messages.SCORE),
-            score=score,
-            weight=metrics.get(messages.WEIGHT + key.removeprefix(messages.SCORE)),
-        )
-        for key, score in sorted(metrics.items())
-        if key.startswith(messages.SCORE)
-    ]
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return fmean(known) if known else None

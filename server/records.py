@@ -6,7 +6,7 @@ and reasons only: no weights, no images, no paths of a machine.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 # The same as in strategies.settings, which would load torch for one line.
@@ -19,12 +19,41 @@ Metrics = Mapping[str, float | None]
 
 @dataclass(frozen=True)
 class EdgeRecord:
-    """What one teacher was worth to one student in a round."""
+    """What one teacher was worth to one student in a round, and what it cost.
+
+    A control is the diagonal S_ii: a copy of the student that was trained at home and
+    scored like a teacher, but taught nothing.
+    """
 
     student: str
     teacher: str
     score: float | None  # EMD similarity, 1 = alike
     weight: float | None  # share of this teacher, >= 0
+    gap: float | None = None  # primal minus dual value of the transport problem
+    teacher_loss: float | None = None  # of the teacher on the student's own frames
+    num_bytes: int = 0  # of weights that travelled for this edge
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the teacher is the student itself."""
+        return self.student == self.teacher
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the edge as it stands in `metrics.jsonl`."""
+        return {**asdict(self), "is_control": self.is_control}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "EdgeRecord":
+        """Read `to_json` back; numbers that an older run did not know are missing."""
+        return cls(
+            student=content["student"],
+            teacher=content["teacher"],
+            score=content.get("score"),
+            weight=content.get("weight"),
+            gap=content.get("gap"),
+            teacher_loss=content.get("teacher_loss"),
+            num_bytes=content.get("num_bytes") or 0,
+        )
 
 
 @dataclass(frozen=True)
@@ -63,6 +92,7 @@ class RoundRecord:
     overall: Metrics  # "global" in the file
     edges: tuple[EdgeRecord, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)  # site -> reason
+    warnings: tuple[str, ...] = ()  # one sentence each
 
     def to_event(self) -> dict[str, Any]:
         """Return the event of `metrics.jsonl`, without its time."""
@@ -72,8 +102,9 @@ class RoundRecord:
             "seconds": self.seconds,
             "sites": self.sites,
             "global": self.overall,
-            "edges": [vars(edge) for edge in self.edges],
+            "edges": [edge.to_json() for edge in self.edges],
             "failed": self.failed,
+            "warnings": self.warnings,
         }
 
 
@@ -90,6 +121,8 @@ class ResultRecord:
     # Every metric, for MLflow: these stand in test_metrics.json and not in the file.
     all_test: Mapping[str, Metrics] = field(default_factory=dict)
     all_overall: Metrics = field(default_factory=dict)
+    # What `server.score_variance` says of the scores of all rounds; empty = no scores.
+    emd: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str = ""  # relative to the run folder
     reason: str = ""
     too_few_sites: bool = False  # why it failed, for programs
@@ -103,6 +136,7 @@ class ResultRecord:
             "missing": self.missing,
             "test": self.test,
             "global": self.overall,
+            "emd": self.emd,
             "checkpoint": self.checkpoint,
             "reason": self.reason,
             "too_few_sites": self.too_few_sites,

@@ -24,9 +24,11 @@ from server.exchange import AttendedGrid
 from server.figures import draw_all
 from server.final_test import run_final_test
 from server.journal import AUDIT_FILE, Journal, read_events
-from server.method import load_earlier, make_strategy, make_topology
+from server.method import load_earlier, make_strategy, make_topology, silo_positions
 from server.recorder import RoundRecorder
 from server.records import ResultRecord
+from server.score_variance import FILE as VARIANCE_FILE
+from server.score_variance import write_score_variance
 from server.state_files import save_federation, save_silo
 from server.tracking import Tracker, open_tracker
 from strategies import messages
@@ -209,8 +211,10 @@ def _conclude(federation: Federation, theta: ArrayRecord) -> ResultRecord:
         journal.folder, foundation_state(recipe, messages.to_state(theta)), card
     )
     federation.tracker.log_files([path, path.with_suffix(".json")], "checkpoints")
+    variance = write_score_variance(journal)
+    tables += [journal.folder / VARIANCE_FILE] if variance else []
     federation.tracker.log_files(tables, "tables")
-    federation.tracker.log_files(_draw(journal), "figures")
+    federation.tracker.log_files(_draw(federation), "figures")
     return ResultRecord(
         status="completed",
         rounds=settings.num_rounds,
@@ -220,14 +224,21 @@ def _conclude(federation: Federation, theta: ArrayRecord) -> ResultRecord:
         overall=test.overall,
         all_test=test.all_scores,
         all_overall=test.all_overall,
+        emd=variance,
         checkpoint=str(path.relative_to(journal.folder)),
     )
 
 
-def _draw(journal: Journal) -> list[Path]:
+def _draw(federation: Federation) -> list[Path]:
     """Draw the run; a picture that fails costs no result."""
+    journal = federation.journal
     try:
-        return draw_all(read_events(journal.events_path), journal.folder / "figures")
+        return draw_all(
+            read_events(journal.events_path),
+            journal.folder / "figures",
+            neighbours=federation.topology.union(),
+            positions=silo_positions(federation.settings, federation.topology),
+        )
     except Exception as error:  # noqa: BLE001 - the numbers are safe, pictures can wait
         log.warning("The figures could not be drawn (%s).", type(error).__name__)
         return []

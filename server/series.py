@@ -17,6 +17,10 @@ Series = tuple[list[int], list[float]]
 EdgeSeries = dict[tuple[str, str], list[float]]
 """(student, teacher) -> the number of each round; NaN where it is missing."""
 
+EdgesByRound = dict[int, list[EdgeRecord]]
+
+EdgeNumber = Literal["score", "weight", "gap", "teacher_loss", "num_bytes"]
+
 
 def round_events(events: Sequence[Event]) -> list[Event]:
     """Return the events that end a round, in the order of the file."""
@@ -85,31 +89,61 @@ def worst_site(events: Sequence[Event], metric: str = "val/dice") -> str | None:
     return None
 
 
-def edges_by_round(events: Sequence[Event]) -> dict[int, list[EdgeRecord]]:
+def edges_by_round(events: Sequence[Event]) -> EdgesByRound:
     """Return the edges of every round that had some.
 
     Args:
         events: From `read_events`.
 
     Returns:
-        Round -> edges, sorted by student and teacher.
+        Round -> edges, controls among them, sorted by student and teacher.
     """
     return {
         event["round"]: sorted(
-            (
-                EdgeRecord(
-                    student=edge["student"],
-                    teacher=edge["teacher"],
-                    score=edge.get("score"),
-                    weight=edge.get("weight"),
-                )
-                for edge in event["edges"]
-            ),
+            (EdgeRecord.from_json(edge) for edge in event["edges"]),
             key=lambda edge: (edge.student, edge.teacher),
         )
         for event in round_events(events)
         if event.get("edges")
     }
+
+
+def without_controls(by_round: Mapping[int, Sequence[EdgeRecord]]) -> EdgesByRound:
+    """Return the edges between two, without the students' own controls.
+
+    Args:
+        by_round: From `edges_by_round`.
+
+    Returns:
+        The rounds that still have an edge.
+    """
+    kept = {
+        number: [edge for edge in edges if not edge.is_control]
+        for number, edges in by_round.items()
+    }
+    return {number: edges for number, edges in kept.items() if edges}
+
+
+def mean_edges(by_round: Mapping[int, Sequence[EdgeRecord]]) -> list[EdgeRecord]:
+    """Return every edge once, with its mean score and weight over the rounds.
+
+    Args:
+        by_round: From `edges_by_round`.
+
+    Returns:
+        The edges, sorted; bytes are added up, gap and loss of the teacher left out.
+    """
+    scores, weights = edge_series(by_round, "score"), edge_series(by_round, "weight")
+    bytes_of = edge_series(by_round, "num_bytes")
+    return [
+        EdgeRecord(
+            *pair,
+            score=_known(_mean(scores[pair])),
+            weight=_known(_mean(weights[pair])),
+            num_bytes=int(sum(n for n in bytes_of[pair] if not math.isnan(n))),
+        )
+        for pair in scores
+    ]
 
 
 def mean_scores(
@@ -130,7 +164,7 @@ def mean_scores(
 
 
 def edge_series(
-    by_round: Mapping[int, Sequence[EdgeRecord]], name: Literal["score", "weight"]
+    by_round: Mapping[int, Sequence[EdgeRecord]], name: EdgeNumber
 ) -> EdgeSeries:
     """Return a number of every edge over the rounds.
 
@@ -171,6 +205,10 @@ def student_series(series: EdgeSeries) -> EdgeSeries:
 def _mean(values: Sequence[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _number(metrics: Mapping[str, float | None], name: str) -> float:

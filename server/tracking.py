@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from server.journal import Journal, public_settings
 from server.mlflow_page import DATABASE_FILE, database_uri
-from server.records import Metrics, ResultRecord, RoundRecord, SettingValue
+from server.records import (
+    EdgeRecord,
+    Metrics,
+    ResultRecord,
+    RoundRecord,
+    SettingValue,
+)
+from server.score_variance import flatten
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -149,9 +156,8 @@ class _Runs:
         for site, run_id in self._children.items():
             numbers = dict(record.sites.get(site, {}))
             for edge in record.edges:
-                if edge.student == site:
-                    numbers[f"edge/{edge.teacher}/score"] = edge.score
-                    numbers[f"edge/{edge.teacher}/weight"] = edge.weight
+                if edge.student == site and not edge.is_control:  # "emd/diagonal"
+                    numbers |= _edge_metrics(edge)
             self._log(run_id, metrics=numbers, step=record.round)
 
     def log_files(self, paths: Sequence[Path], folder: str) -> None:
@@ -164,6 +170,7 @@ class _Runs:
             f"test/{name.removeprefix('test/')}": value
             for name, value in {**result.overall, **result.all_overall}.items()
         }
+        parent |= flatten(result.emd)
         for site, metrics in result.test.items():
             parent[f"site/{site}/test_dice"] = metrics.get("test/dice")
             if site in self._children:
@@ -266,6 +273,18 @@ def _check_database(folder: Path) -> None:
     ) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.rollback()
+
+
+def _edge_metrics(edge: EdgeRecord) -> dict[str, float | None]:
+    """Return the numbers of an edge, for the run of its student."""
+    prefix = f"edge/{edge.teacher}"
+    return {
+        f"{prefix}/score": edge.score,
+        f"{prefix}/weight": edge.weight,
+        f"{prefix}/gap": edge.gap,
+        f"{prefix}/teacher_loss": edge.teacher_loss,
+        f"{prefix}/bytes": edge.num_bytes,
+    }
 
 
 def _key(name: str) -> str:

@@ -56,8 +56,12 @@ class Evaluation:
         if self.counts.frames > self.num_frames:
             raise ValueError("More frames were counted than were measured.")
         known, unknown = self.counts.annotated, self.unannotated.frames
-        if any(sum(both) > self.num_frames for both in zip(known, unknown, strict=True)):
-            raise ValueError("A class is known or unknown in more frames than measured.")
+        if any(
+            sum(both) > self.num_frames for both in zip(known, unknown, strict=True)
+        ):
+            raise ValueError(
+                "A class is known or unknown in more frames than measured."
+            )
         if not self.classes:
             return
         if set(self.classes) != set(CLASS_NAMES):

@@ -66,6 +66,17 @@ TEACHER_LOSS = "teacher-loss:"  # followed by the teacher's name
 
 WIRE_ERROR = "wire-error"  # relative L2 norm of the rounding of sent weights
 
+
+@dataclass
+class _LastRead:
+    """The reply that was read last: check, record and strategy read it in turn."""
+
+    record: ArrayRecord | None = None
+    state: State = field(default_factory=dict)
+
+
+_LAST_READ = _LastRead()
+
 # Flower's own codes are small; ours say that the reason is safe to show.
 HOSPITAL_ERROR = 1001
 
@@ -203,8 +214,11 @@ def reply_owner(message: Message) -> str:
 
 
 def reply_state(message: Message) -> State:
-    """Return the weights, or the tokens, of a reply."""
-    return to_state(message.content.array_records[ARRAYS])
+    """Return the weights, or the tokens, of a reply; not to be changed in place."""
+    record = message.content.array_records[ARRAYS]
+    if _LAST_READ.record is not record:
+        _LAST_READ.record, _LAST_READ.state = record, to_state(record)
+    return _LAST_READ.state
 
 
 def reply_metrics(message: Message) -> dict[str, float]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clients.data.frames import FrameSet, join_frames
-from clients.evaluation import evaluate
+from clients.evaluation import count_unannotated, evaluate
 from models.classes import CLASS_NAMES
 from models.image_metrics import METRICS
 from models.network import SegmentationNetwork, SegmentationOutput
@@ -17,6 +17,7 @@ from models.roc import roc_auc
 from strategies import messages
 from strategies.data_settings import DataSettings
 from strategies.evaluation import Evaluation, join_evaluations
+from strategies.unannotated import UnannotatedCounts
 
 SIZE = 48
 CPU = torch.device("cpu")
@@ -206,3 +207,48 @@ def test_an_output_that_is_no_number_is_no_prediction(settings: DataSettings) ->
     assert not math.isfinite(found.loss)
     assert found.classes["catheter"].sums.counts.tp == 0
     assert found.classes["catheter"].histogram.auc() == 0.5
+
+
+def test_only_valid_pixels_of_frames_that_do_not_know_a_class_are_counted() -> None:
+    guesses = torch.zeros(3, 2, 4, 4, dtype=torch.bool)
+    guesses[0, 0, 0, :3] = True  # catheter known: counted elsewhere
+    guesses[1, 0, 1, :2] = True  # catheter unknown: two pixels
+    guesses[2, 1, 2, :] = True  # guidewire unknown: four pixels
+    annotated = torch.tensor([[True, True], [False, True], [False, False]])
+    valid = torch.ones(3, 1, 4, 4, dtype=torch.bool)
+    valid[1, :, 3] = False  # twelve pixels can be seen
+
+    found = count_unannotated(guesses, annotated, valid)
+
+    assert found == UnannotatedCounts(
+        frames=(2, 1),
+        predicted_frames=(1, 1),
+        predicted_pixels=(2, 4),
+        visible_pixels=(12 + 16, 16),
+    )
+
+
+def test_what_is_predicted_of_unknown_classes_adds_up_over_sites(
+    settings: DataSettings,
+) -> None:
+    sites = [make_frames(4, seed) for seed in range(11, 14)]
+    together = measure(join_frames(sites), settings, what="overlap")
+    received = [send(measure(frames, settings), "a") for frames in sites]
+    joined = join_evaluations(received).unannotated
+    assert joined == together.unannotated
+    unknown = (~join_frames(sites).annotated).sum(0).tolist()
+    assert list(joined.frames) == unknown
+    assert min(joined.predicted_frames) > 0  # the network draws wires there, too
+
+
+def test_an_unknown_class_is_no_part_of_the_scores(settings: DataSettings) -> None:
+    frames = make_frames(6, seed=15)
+    unknown = torch.zeros_like(frames.annotated)
+    unknown[:, 1] = True  # nobody looked for catheters
+    masks = frames.masks * unknown[:, :, None, None]
+    frames = dataclasses.replace(frames, annotated=unknown, masks=masks)
+    found = measure(frames, settings, what="overlap")
+    assert found.unannotated.frames == (6, 0)
+    assert found.unannotated.predicted_frames[0] > 0
+    assert math.isnan(found.counts.scores()["dice.catheter"])
+    assert found.counts.fp[0] == 0

@@ -29,8 +29,9 @@ def make_round(number: int, dice: float | None = 0.5) -> RoundRecord:
         seconds=9.5,
         sites={"a": {"val/dice": dice}},
         overall={"val/dice": dice},
-        edges=(EdgeRecord("a", "b", score=0.93, weight=0.5),),
+        edges=(EdgeRecord("a", "b", 0.93, 0.5, 2e-9, 0.7, 300),),
         failed={"c": "overseas: timeout"},
+        warnings=("they part",),
     )
 
 
@@ -143,8 +144,20 @@ def test_events_are_the_lines_of_the_contract(tmp_path: Path) -> None:
             "seconds": 9.5,
             "sites": {"a": {"val/dice": 0.5}},
             "global": {"val/dice": 0.5},
-            "edges": [{"student": "a", "teacher": "b", "score": 0.93, "weight": 0.5}],
+            "edges": [
+                {
+                    "student": "a",
+                    "teacher": "b",
+                    "score": 0.93,
+                    "weight": 0.5,
+                    "gap": 2e-9,
+                    "teacher_loss": 0.7,
+                    "num_bytes": 300,
+                    "is_control": False,
+                }
+            ],
             "failed": {"c": "overseas: timeout"},
+            "warnings": ["they part"],
         },
         {"event": "tracking", "time": 12.5, "tracking": "failed"},
         {"event": "end", "time": 12.5, "status": "failed", "reason": "too few sites"},
@@ -209,6 +222,7 @@ def test_the_result_has_the_keys_of_the_contract(tmp_path: Path) -> None:
             missing=("c",),
             test={"a": {"test/dice": 0.5}},
             overall={"test/dice": math.nan},
+            emd={"mean": 0.9, "diagonal": None},
             checkpoint="checkpoints/foundation.safetensors",
         )
     )
@@ -219,6 +233,7 @@ def test_the_result_has_the_keys_of_the_contract(tmp_path: Path) -> None:
         "missing": ["c"],
         "test": {"a": {"test/dice": 0.5}},
         "global": {"test/dice": None},
+        "emd": {"mean": 0.9, "diagonal": None},
         "checkpoint": "checkpoints/foundation.safetensors",
         "reason": "",
         "too_few_sites": False,

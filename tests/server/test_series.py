@@ -5,11 +5,13 @@ from server.series import (
     edge_series,
     edges_by_round,
     last_value,
+    mean_edges,
     mean_scores,
     overall_series,
     site_names,
     site_series,
     student_series,
+    without_controls,
     worst_site,
 )
 
@@ -89,3 +91,32 @@ def test_an_edge_that_pauses_has_a_gap() -> None:
 def test_a_student_gets_the_mean_of_the_teachers_that_it_had() -> None:
     series = {("a", "b"): [0.2, 0.4], ("a", "c"): [0.6, math.nan], ("b", "a"): [1, 1]}
     assert student_series(series) == {("a", ""): [0.4, 0.4], ("b", ""): [1, 1]}
+
+
+def test_what_is_written_of_an_edge_is_what_is_read() -> None:
+    edge = EdgeRecord("a", "b", 0.4, None, gap=1e-9, teacher_loss=0.5, num_bytes=7)
+    event = {"event": "round", "round": 1, "edges": [edge.to_json()]}
+    assert edges_by_round([event]) == {1: [edge]}
+
+
+def test_controls_are_edges_of_a_silo_with_itself() -> None:
+    between, own = EdgeRecord("a", "b", 0.4, 1.0), EdgeRecord("a", "a", 0.9, None)
+    assert (between.is_control, own.is_control) == (False, True)
+    assert without_controls({1: [own, between], 2: [own]}) == {1: [between]}
+
+
+def test_mean_edges_have_mean_scores_and_all_their_bytes() -> None:
+    by_round = {
+        1: [EdgeRecord("a", "b", 0.4, 1.0, num_bytes=10)],
+        2: [
+            EdgeRecord("a", "b", 0.8, None, num_bytes=5),
+            EdgeRecord("b", "a", None, 0),
+        ],
+    }
+    first, second = mean_edges(by_round)
+    assert (first.student, first.teacher, first.weight, first.num_bytes) == (
+        ("a", "b", 1.0, 15)
+    )
+    assert first.score is not None
+    assert math.isclose(first.score, 0.6)
+    assert (second.score, second.weight, second.num_bytes) == (None, 0, 0)

@@ -27,6 +27,10 @@ from server.records import EdgeRecord, ResultRecord, RoundRecord
 from server.tracking import MlflowTracker, NoTracker, open_tracker
 
 SITES = ("b", "a", "c")
+EDGES = (
+    EdgeRecord("a", "b", 0.9, 0.4, gap=1e-9, teacher_loss=0.7, num_bytes=1200),
+    EdgeRecord("a", "a", 0.95, None),
+)
 MARKER = "marker-of-a-person"
 SETTINGS = {
     "output": f"/home/{MARKER}/run",
@@ -42,6 +46,7 @@ RESULT = ResultRecord(
     sites=("a", "b"),
     missing=("c",),
     test={"a": {"test/dice": 0.75}, "b": {"test/dice": 0.25}},
+    emd={"mean": 0.9, "spread": 0.1, "diagonal": None, "shares": {"host+pair": 0.7}},
     overall={"test/dice": 0.5, "fair/worst_site_dice": 0.25},
     all_test={"a": {"test/catheter/image.dice": 0.7, "test/catheter/pooled.auc": None}},
     all_overall={"test/catheter/image.dice": 0.6, "test/catheter/image.hd95": math.nan},
@@ -62,7 +67,7 @@ def make_round(number: int) -> RoundRecord:
             "b": {"val/dice": None if number == 1 else 2 * dice, "hd": math.nan},
         },
         overall={"val/dice": 1.5 * dice, "fair/worst_site_dice": dice},
-        edges=(EdgeRecord("a", "b", score=0.9, weight=0.4),) if number else (),
+        edges=EDGES if number else (),
     )
 
 
@@ -153,6 +158,17 @@ def test_curves_are_what_was_logged_with_the_round_as_step(run: Path) -> None:
     assert history(run, "fedefm-seed7", "site/a/val_dice") == {0: 0.1, 1: 0.2, 2: 0.3}
     assert history(run, "a", "edge/b/score") == {1: 0.9, 2: 0.9}
     assert history(run, "a", "edge/b/weight") == {1: 0.4, 2: 0.4}
+    assert history(run, "a", "edge/b/gap") == {1: 1e-9, 2: 1e-9}
+    assert history(run, "a", "edge/b/teacher_loss") == {1: 0.7, 2: 0.7}
+    assert history(run, "a", "edge/b/bytes") == {1: 1200, 2: 1200}
+    assert history(run, "a", "edge/a/score") == {}  # a control is no edge
+
+
+def test_the_scores_of_the_whole_run_are_told_at_its_end(run: Path) -> None:
+    assert history(run, "fedefm-seed7", "emd/mean_score") == {2: 0.9}
+    assert history(run, "fedefm-seed7", "emd/spread") == {2: 0.1}
+    assert history(run, "fedefm-seed7", "emd/variance/host_pair") == {2: 0.7}
+    assert history(run, "fedefm-seed7", "emd/mean_diagonal") == {}
 
 
 def test_missing_numbers_are_left_out(run: Path) -> None:

@@ -16,6 +16,7 @@ from strategies.evaluation import (
     Numbers,
     join_evaluations,
 )
+from strategies.unannotated import UnannotatedCounts
 
 
 def make_evaluation(*, with_all: bool = True) -> Evaluation:
@@ -94,6 +95,13 @@ def test_where_one_site_measured_the_overlap_only_all_are_added_so() -> None:
         ("all.guidewire.roc-negatives", None, "roc-positives"),
         ("all.catheter.balloon", 1, "balloon"),
         ("all.balloon.tp", 1, "1 unknown"),
+        ("unannotated.frames.catheter", 1, "known or unknown in more frames"),
+        ("unannotated.predicted_frames.catheter", 1, "not annotated.*catheter"),
+        ("unannotated.visible_pixels.guidewire", 9, "not annotated.*guidewire"),
+        ("unannotated.frames.guidewire", -1, "not annotated.*guidewire"),
+        ("unannotated.frames.guidewire", 0.0, "not annotated.*guidewire"),
+        ("unannotated.frames.guidewire", None, "unannotated.frames.guidewire"),
+        ("unannotated.frames.balloon", 1, "unannotated.frames.balloon"),
         ("balloon", 1, "balloon"),
         ("balloon", [1], "1 unknown"),
     ],
@@ -115,3 +123,62 @@ def test_a_class_that_was_left_out_is_noticed() -> None:
     with pytest.raises(ValueError, match="missing or unknown") as caught:
         Evaluation.from_metrics(short)
     assert len(str(caught.value)) < 300
+
+
+def make_unknown(
+    frames: int, predicted: int, pixels: int, visible: int
+) -> UnannotatedCounts:
+    """Counts of catheters; guidewires are annotated everywhere."""
+    return UnannotatedCounts((frames, 0), (predicted, 0), (pixels, 0), (visible, 0))
+
+
+def test_predictions_of_unknown_classes_travel_and_add_exactly() -> None:
+    counts = SegmentationCounts.zero()
+    one = Evaluation(3, 0.5, counts, unannotated=make_unknown(3, 1, 2**53, 2**54))
+    two = Evaluation(5, 0.5, counts, unannotated=make_unknown(2, 2, 3, 100))
+    assert Evaluation.from_metrics(one.to_metrics()) == one
+    total = join_evaluations([one, two])
+    assert total.unannotated == make_unknown(5, 3, 2**53 + 3, 2**54 + 100)
+
+
+def test_shares_of_predicted_frames_and_pixels_are_named_by_class() -> None:
+    assert make_unknown(4, 1, 30, 120).scores("val") == {
+        "val/unannotated/catheter/frames": 4,
+        "val/unannotated/catheter/predicted_frames": 0.25,
+        "val/unannotated/catheter/predicted_pixels": 0.25,
+    }
+    assert UnannotatedCounts.zero().scores("val") == {}
+    hidden = make_unknown(1, 0, 0, 0).scores("test")  # all behind the collimator
+    assert hidden["test/unannotated/catheter/predicted_pixels"] is None
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (1, 2, 2, 9),
+        (2, 1, 0, 9),
+        (2, 0, 1, 9),
+        (2, 2, 1, 9),
+        (2, 1, 10, 9),
+        (0, 0, 0, 9),
+    ],
+)
+def test_predictions_that_no_frames_can_have_are_refused(
+    numbers: tuple[int, int, int, int],
+) -> None:
+    with pytest.raises(ValueError, match="Wrong: catheter"):
+        make_unknown(*numbers)
+
+
+def test_predictions_of_unknown_classes_change_no_score() -> None:
+    evaluation = make_evaluation()
+    shown = Evaluation(
+        9,
+        evaluation.loss,
+        evaluation.counts,
+        evaluation.classes,
+        make_unknown(5, 5, 50, 50),
+    )
+    for label in CLASS_NAMES:
+        assert shown.scores(label) == evaluation.scores(label)
+    assert shown.counts.scores() == evaluation.counts.scores()

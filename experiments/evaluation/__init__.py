@@ -1,0 +1,1 @@
+"""Measuring saved models on frames, with intervals over patients."""

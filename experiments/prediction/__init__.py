@@ -1,0 +1,1 @@
+"""Predicting devices in files and streams, on the pixels of the archive."""
