@@ -9,7 +9,6 @@ import torch
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from experiments.benchmark_cli import benchmark_app
@@ -17,8 +16,7 @@ from experiments.command_errors import user_errors
 from experiments.data_cli import data_app
 from experiments.evaluate_cli import evaluate_command
 from experiments.fewshot import FinetuneSettings
-from experiments.fewshot_report import fewshot_table
-from experiments.finetune import run_finetune
+from experiments.finetune_cli import finetune_command, finetune_with_progress
 from experiments.flower_home import (
     shell_exports,
     stop_local_superlink,
@@ -27,7 +25,7 @@ from experiments.flower_home import (
 from experiments.partition import partition_command
 from experiments.predict_cli import predict_command
 from experiments.report_cli import report_command
-from experiments.resources import choose_workers, count_cores, gpu_share
+from experiments.resources import choose_workers, gpu_share
 from experiments.results import federation_table, show_paths
 from experiments.run_config import (
     PROJECT_FOLDER,
@@ -38,7 +36,7 @@ from experiments.run_config import (
 from experiments.sheet_cli import sheet_command
 from experiments.simulation import SimulationOutcome, SimulationRequest, simulate
 from experiments.topology_cli import topology_command
-from strategies.settings import SettingsError, SettingValue
+from strategies.settings import SettingValue
 
 app = typer.Typer(
     help="Federated training of a segmentation foundation model for X-ray fluoroscopy.",
@@ -50,6 +48,7 @@ data_app.command("partition")(partition_command)
 data_app.command("sheet")(sheet_command)
 app.command("topology")(topology_command)
 app.command("evaluate")(evaluate_command)
+app.command("finetune")(finetune_command)
 app.command("predict")(predict_command)
 app.command("report")(report_command)
 app.add_typer(data_app, name="data")
@@ -105,46 +104,6 @@ def simulate_command(
         )
         outcome = run_federation(run_config, deadline_s, workers, gpus_per_site)
     show_paths(console, outcome.run_folder, finetuned=False)
-
-
-@app.command("finetune")
-def finetune_command(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="foundation.safetensors, with its card beside it.")
-    ],
-    domain: Annotated[
-        str, typer.Option(help="Simulated domain that no hospital had.")
-    ] = FinetuneSettings.domain,
-    shots: Annotated[str, typer.Option(help="Labelled frames, as 1,5,10.")] = ",".join(
-        map(str, FinetuneSettings.shots)
-    ),
-    seeds: Annotated[str, typer.Option(help="Seeds, as 0,1,2.")] = ",".join(
-        map(str, FinetuneSettings.seeds)
-    ),
-    steps: Annotated[
-        int, typer.Option(help="Optimiser steps of every run.")
-    ] = FinetuneSettings.steps,
-    learning_rate: Annotated[
-        float, typer.Option(help="Peak of AdamW.")
-    ] = FinetuneSettings.learning_rate,
-    output: Annotated[
-        Path | None, typer.Option(help="Default: the checkpoint's run folder.")
-    ] = None,
-    workers: WorkersOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
-    """Adapt a foundation to a few frames of a domain that no hospital had."""
-    with user_errors():
-        study = FinetuneSettings(
-            domain=domain,
-            shots=parse_numbers("--shots", shots),
-            seeds=parse_numbers("--seeds", seeds),
-            steps=steps,
-            learning_rate=learning_rate,
-        )
-        folder = (output or checkpoint.parent.parent).resolve()
-        finetune_with_progress(checkpoint, study, folder, workers, device)
-    console.print(f"Tables and figures are in {folder}", soft_wrap=True)
 
 
 @app.command()
@@ -236,50 +195,12 @@ def run_federation(
     return outcome
 
 
-def finetune_with_progress(
-    checkpoint: Path,
-    study: FinetuneSettings,
-    output: Path,
-    workers: int | None,
-    device: str,
-) -> None:
-    """Run the few-shot study under a progress bar and print its table."""
-    total = len(study.shots) * len(study.seeds) * 2
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    label = f"Finetuning on '{study.domain}'"
-    with Progress("{task.description}", *columns, console=console) as progress:
-        task = progress.add_task(label, total=total)
-        results = run_finetune(
-            checkpoint,
-            study,
-            output,
-            workers=workers or count_cores(),
-            device=device,
-            on_result=lambda _: progress.advance(task),
-        )
-    console.print(fewshot_table(results))
-
-
 def new_run_folder(parent: Path) -> Path:
     """Return the path of a run folder that does not exist yet."""
     folder = parent.resolve() / datetime.now().strftime("%Y%m%d-%H%M%S")
     while folder.exists():
         folder = folder.with_name(folder.name + "-b")
     return folder
-
-
-def parse_numbers(option: str, text: str) -> tuple[int, ...]:
-    """Read a list such as "1,5,10".
-
-    Raises:
-        SettingsError: If a part is not a whole number.
-    """
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise SettingsError(
-            f"{option} wants whole numbers with commas between, got '{text}'."
-        ) from None
 
 
 def main() -> None:

@@ -5,9 +5,7 @@ printed here gets copied into mails and tickets.
 """
 
 import json
-import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +13,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from clients.annotations.annotation import LabelMap
 from clients.data.archive import LAYOUTS
 from clients.data.card import build_card
 from clients.data.catalogue import Catalogue, FolderSpec
@@ -28,6 +25,7 @@ from clients.data.scan import POLARITIES, scan_folder
 from experiments.check_json import report_content
 from experiments.check_report import show_report
 from experiments.command_errors import user_errors
+from experiments.folder_options import existing, label_map, one_of
 from models.classes import CLASS_NAMES
 from server.journal import write_json
 
@@ -100,12 +98,12 @@ def check_command(
     """Read every frame and mask of a folder; say what is there and what is wrong."""
     with user_errors(private=True):
         spec = FolderSpec(
-            folder=_existing(folder),
-            layout=_one_of("--layout", layout, LAYOUTS),
-            labels=_label_map(classes, labels or [], ignore_label or [], line_width),
+            folder=existing(folder),
+            layout=one_of("--layout", layout, LAYOUTS),
+            labels=label_map(classes, labels or [], ignore_label or [], line_width),
             min_patients=min_patients,
             skip_damaged=skip_damaged,
-            device_polarity=_one_of("--polarity", polarity, POLARITIES),
+            device_polarity=one_of("--polarity", polarity, POLARITIES),
         )
         catalogue = scan_folder(spec, SiteKey.load_or_create(key))
         report = _check_with_progress(catalogue)
@@ -132,7 +130,7 @@ def find_command(
     """Name the files behind a pseudonym, for the eyes of the site only."""
     with user_errors(private=True):
         spec = FolderSpec(
-            folder=_existing(folder), layout=_one_of("--layout", layout, LAYOUTS)
+            folder=existing(folder), layout=one_of("--layout", layout, LAYOUTS)
         )
         paths = find(spec, SiteKey.load_or_create(key), pseudonym)
     Console(stderr=True).print(
@@ -177,50 +175,4 @@ def _printable(path: Path) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in str(path)
-    )
-
-
-def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise DataError("The folder that you named does not exist.")
-    return folder
-
-
-def _one_of(option: str, value: str, choices: Sequence[str]) -> str:
-    if value not in choices:
-        raise DataError(f"{option} must be one of {', '.join(choices)}.")
-    return value
-
-
-def _label_map(
-    classes: str, labels: Sequence[str], ignored: Sequence[str], line_width: str
-) -> LabelMap:
-    """Read the options that say what labels and lines mean.
-
-    Raises:
-        DataError: If one of them is wrong; it is not quoted.
-    """
-    names = tuple(name.strip() for name in classes.split(","))
-    if not set(names) <= set(CLASS_NAMES) or len(set(names)) < len(names):
-        raise DataError(
-            f"--classes wants different ones of {', '.join(CLASS_NAMES)} with commas "
-            "between."
-        )
-    aliases = {}
-    for text in labels:
-        label, _, name = text.rpartition("=")
-        if not label or name not in names:
-            raise DataError(
-                f"--labels wants LABEL=CLASS, where CLASS is one of {', '.join(names)}."
-            )
-        aliases[label.casefold()] = name
-    width = re.fullmatch(r"(\d+\.?\d*|\.\d+)(px|mm)", line_width)
-    if width is None or float(width[1]) == 0:
-        raise DataError("--line-width wants a number with px or mm, as 3px or 1.2mm.")
-    return LabelMap(
-        classes=names,
-        aliases=aliases,
-        ignored=frozenset(label.casefold() for label in ignored),
-        line_width=float(width[1]),
-        line_unit="px" if width[2] == "px" else "mm",
     )

@@ -31,9 +31,6 @@ from experiments.data_cli import (
     PolarityOption,
     SkipOption,
     WidthOption,
-    _existing,
-    _label_map,
-    _one_of,
 )
 from experiments.evaluation.contenders import (
     classes_of,
@@ -62,6 +59,7 @@ from experiments.evaluation.run import (
     write_evaluation,
 )
 from experiments.evaluation.show import show_evaluation
+from experiments.folder_options import existing, label_map, one_of
 from experiments.model_source import ModelSource
 
 Models = Annotated[
@@ -156,14 +154,14 @@ def evaluate_command(
     models:/NAME@ALIAS or random. Give frames by --data, --sites or --domain.
     """
     with user_errors(private=True):
-        _one_of("--split", split, SPLITS)
+        one_of("--split", split, SPLITS)
         needs_data = "--sequences" if sequences else ""
         needs_data = "--split held-out" if split == HELD_OUT else needs_data
         _check_places(data, sites, domain, needs_data)
         if data is not None:
-            meanings = _label_map(classes, labels or [], ignore_label or [], line_width)
-            _one_of("--layout", layout, LAYOUTS)
-            _one_of("--polarity", polarity, POLARITIES)
+            meanings = label_map(classes, labels or [], ignore_label or [], line_width)
+            one_of("--layout", layout, LAYOUTS)
+            one_of("--polarity", polarity, POLARITIES)
             specs = (folder_site(data, layout, meanings, skip_damaged, polarity),)
         elif sites is not None:
             specs = load_sites(str(sites))
@@ -201,7 +199,7 @@ def _check_places(
     if sum(one is not None for one in (data, sites, domain or None)) != 1:
         raise DataError("Give one of --data, --sites and --domain.")
     if data is not None:
-        _existing(data)
+        existing(data)
     elif needs_data:
         raise DataError(f"{needs_data} goes with --data.")
 
@@ -215,7 +213,7 @@ def _settings(
     threads: int | None,
 ) -> EvaluationSettings:
     """Choose device and threads."""
-    _one_of("--device", device, ("auto", "cpu", "cuda"))
+    one_of("--device", device, ("auto", "cpu", "cuda"))
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:
         raise DataError("--device cuda: PyTorch sees no GPU here; choose cpu.")

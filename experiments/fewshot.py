@@ -1,15 +1,14 @@
-"""What a few-shot study compares, on which frames, and what one run of it found.
+"""What a few-shot study compares, and what one run of it found.
 
-A domain that no hospital of the federation had is simulated and divided by patient
-into a pool, validation and test frames. From the pool come 1, 5 and 10 labelled
-frames; the choice is nested, and the same for both starts. Everything here is a
-function of the settings: every process that asks gets the same frames. Nothing here
-trains.
+From the training part of somebody's frames come 1, 5, 10, ... labelled ones; the
+choice is nested, and the same for every method and start. Everything here is a
+function of the settings. Where frames come from stands in
+`experiments/fewshot_data.py`; nothing here trains.
 """
 
-import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,13 +16,34 @@ from torch import Tensor
 from clients.data.errors import DataError
 from clients.data.frames import Frames, FrameSet
 from clients.data.kshot import draw_shots
-from clients.data.simulator import DOMAINS, simulate_frames
-from clients.data.splits import Split, split_by_count
+from clients.data.simulator import is_domain
+from models.classes import CLASS_NAMES
+from models.loss_recipes import BUILDERS as LOSSES
+from models.registry import BUILDERS as NETWORKS
+from models.training_modes import TRAINING_MODES
 from strategies.randomness import derive_seed, generator_from
 from strategies.settings import SettingsError
 
 STARTS = ("random", "foundation")
 """From what a run starts; the first is the baseline of every gain."""
+ALL = 0
+"""In the place of a number of shots: every labelled frame of the training part."""
+TASKS = ("segment", "classify")
+SCORES = {
+    "segment": ("dice", "cldice"),
+    "classify": ("macro-f1", "balanced-accuracy"),
+}
+"""The two scores of a task that tables and figures show; the first decides."""
+SCORE_TITLES = {
+    "dice": "Dice",
+    "cldice": "clDice",
+    "macro-f1": "macro F1",
+    "balanced-accuracy": "balanced accuracy",
+}
+
+
+class FinetuneError(RuntimeError):
+    """The study cannot be done; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +54,29 @@ class FinetuneSettings:
         SettingsError: If values are out of range; all of them are listed.
     """
 
-    domain: str = "neuro"  # not among the domains of the federation
-    shots: tuple[int, ...] = (1, 5, 10)  # labelled frames, ascending
+    domain: str = "neuro"  # simulated; not among the domains of the federation
+    shots: tuple[int, ...] = (1, 5, 10)  # labelled frames, ascending, ALL at the end
     seeds: tuple[int, ...] = (0, 1, 2)  # choice of frames, random weights, batches
-    steps: int = 120  # optimiser steps
-    batch_size: int = 4  # frames, drawn from the shots with replacement
+    starts: tuple[str, ...] = STARTS
+    methods: tuple[str, ...] = ("full",)  # what trains, of TRAINING_MODES
+    network: str = ""  # another one, whose encoder starts from the model's; "" = none
+    task: str = "segment"  # or "classify": one label for the whole image
+    label: str = "guidewire"  # to classify simulated frames by; a class or "domain"
+    steps: int = 120  # optimiser steps, at most
+    batch_size: int = 4  # frames; fewer shots are in a batch several times
     learning_rate: float = 2e-3  # peak of AdamW
+    # Of the learning rate, for encoder weights that were learnt before; new weights,
+    # adapters and random starts have 1. None = 0.1.
+    encoder_learning_rate_scale: float | None = None
     weight_decay: float = 0.01
     warmup_steps: int = 5  # linear; a cosine down to zero follows
+    clip_norm: float = 1.0  # of the gradient
     validate_every: int = 20  # steps between two looks at the validation frames
+    patience: int = 4  # looks without a better one, once above 0, before a run stops
+    loss: str = "bce-dice-cldice"  # a key of models.loss_recipes.BUILDERS
     cldice_weight: float = 0.0  # share of soft clDice beside soft Dice, 0 to 1
-    train_patients: int = 12  # of the pool that shots are drawn from
+    lora_rank: int = 4
+    train_patients: int = 12  # simulated, of the pool that shots are drawn from
     validation_patients: int = 4
     test_patients: int = 8
     frames_per_patient: int = 4
@@ -53,59 +85,105 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         """Check all values together."""
-        problems = [*self._list_problems(), *self._number_problems()]
-        if self.domain not in DOMAINS:
-            problems.append(
-                f"domain must be one of {', '.join(DOMAINS)}, got '{self.domain}'"
-            )
+        problems = [
+            *self._list_problems(),
+            *self._choice_problems(),
+            *self._number_problems(),
+        ]
         if problems:
             raise SettingsError(
                 f"{len(problems)} few-shot setting(s) are wrong:\n- "
                 + "\n- ".join(problems)
             )
 
+    @property
+    def encoder_scale(self) -> float:
+        """Return the factor on the learning rate of encoder weights learnt before."""
+        scale = self.encoder_learning_rate_scale
+        return 0.1 if scale is None else scale
+
     def _list_problems(self) -> list[str]:
         problems = []
-        for name, least in (("shots", 1), ("seeds", 0)):
-            values = getattr(self, name)
-            if not values or list(values) != sorted(set(values)) or values[0] < least:
+        numbers = self.shots[:-1] if self.shots[-1:] == (ALL,) else self.shots
+        for name, values, least in (
+            ("shots", numbers, 1),
+            ("seeds", self.seeds, 0),
+        ):
+            given = getattr(self, name)
+            ascending = list(values) == sorted(set(values))
+            if not given or not ascending or (values and values[0] < least):
                 problems.append(
                     f"{name} must be different numbers >= {least} in ascending order, "
-                    f"got {values}"
+                    f"got {given}"
                 )
-        pool = self.train_patients * self.frames_per_patient
-        if self.shots and max(self.shots) > pool:
+        for name, allowed in (("starts", STARTS), ("methods", TRAINING_MODES)):
+            given = getattr(self, name)
+            if not given or len(set(given)) < len(given) or set(given) - set(allowed):
+                problems.append(
+                    f"{name} must be different ones of {', '.join(allowed)}, "
+                    f"got {', '.join(given) or 'none'}"
+                )
+        return problems
+
+    def _choice_problems(self) -> list[str]:
+        problems = []
+        if not all(map(is_domain, self.domain.split(","))):
             problems.append(
-                f"shots must be at most the {pool} frames of the pool, got "
-                f"{max(self.shots)}; raise train-patients or frames-per-patient"
+                "domain must be one of the simulator's domains or random-N, "
+                f"got '{self.domain}'"
             )
+        for name, allowed in (
+            ("task", TASKS),
+            ("loss", LOSSES),
+            ("label", (*CLASS_NAMES, "domain")),
+        ):
+            if getattr(self, name) not in allowed:
+                problems.append(
+                    f"{name} must be one of {', '.join(allowed)}, "
+                    f"got '{getattr(self, name)}'"
+                )
+        if self.network and self.network not in NETWORKS:
+            problems.append(
+                f"network must be one of {', '.join(NETWORKS)}, got '{self.network}'"
+            )
+        if self.task == "segment" and "," in self.domain:
+            problems.append("several domains are for the task classify only")
         return problems
 
     def _number_problems(self) -> list[str]:
         least = dict.fromkeys(("weight_decay", "warmup_steps", "data_seed"), 0)
-        least |= dict.fromkeys(
-            (
-                "steps",
-                "batch_size",
-                "validate_every",
-                "train_patients",
-                "validation_patients",
-                "test_patients",
-                "frames_per_patient",
-                "overlay_frames",
-            ),
-            1,
+        counts = (
+            "steps batch_size validate_every patience lora_rank train_patients "
+            "validation_patients test_patients frames_per_patient overlay_frames"
         )
+        least |= dict.fromkeys(counts.split(), 1)
         problems = [
             f"{name.replace('_', '-')} must be >= {minimum}, got {getattr(self, name)}"
             for name, minimum in least.items()
             if not getattr(self, name) >= minimum
         ]
-        if not 0 < self.learning_rate < math.inf:
-            problems.append(f"learning-rate must be > 0, got {self.learning_rate}")
+        for name in ("learning_rate", "encoder_learning_rate_scale", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                problems.append(f"{name.replace('_', '-')} must be > 0, got {value}")
         if not 0 <= self.cldice_weight <= 1:
             problems.append(f"cldice-weight must be 0 to 1, got {self.cldice_weight}")
         return problems
+
+
+@dataclass(frozen=True)
+class FinetuneTask:
+    """One run of the study."""
+
+    shots: int  # or ALL
+    method: str  # what trains
+    start: str  # one of STARTS
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Return it as a name for people and files."""
+        return f"{self.method}-{self.start}-{shots_text(self.shots)}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -115,51 +193,32 @@ class FinetuneResult:
     Dice and clDice are pooled over test frames and classes; see `models/metrics.py`.
     """
 
-    shots: int  # labelled frames
+    shots: int  # labelled frames, or ALL
     start: str  # one of STARTS
     seed: int
-    chosen_step: int  # with the best validation Dice; 0 = before training
-    validation_dice_at_start: float
-    validation_dice: float  # in the chosen step
-    test_dice: float
-    test_cldice: float
-    test_dice_per_image: float
+    chosen_step: int  # with the best validation score; 0 = before training
+    validation_at_start: float  # Dice, or macro F1
+    validation: float  # in the chosen step
+    scores: Mapping[str, float]  # on the test frames
     test_frames: int
-    missed: int  # labels, one a frame and class, without any predicted pixel
-    false_alarms: int  # predictions, one a frame and class, without any label
+    method: str = "full"
+    steps: int = 0  # taken before the run stopped
+    curve: tuple[Mapping[str, float], ...] = field(default=(), compare=False)
+
+    @property
+    def task(self) -> FinetuneTask:
+        """Return which run this is."""
+        return FinetuneTask(self.shots, self.method, self.start, self.seed)
 
 
-@functools.lru_cache(maxsize=2)  # once per process, whatever it computes
-def unseen_frames(settings: FinetuneSettings, image_size: int) -> Split:
-    """Simulate the domain and divide it by patient.
+def shots_text(shots: int) -> str:
+    """Return a number of shots for people: "5" or "all"."""
+    return "all" if shots == ALL else str(shots)
 
-    Args:
-        settings: Domain, patients, frames and data seed.
-        image_size: Side of a frame in pixels.
 
-    Returns:
-        The pool that shots are drawn from, validation and test frames. They do not
-        depend on the seed of a run.
-    """
-    seed = derive_seed(
-        settings.data_seed, round_number=0, phase="few-shot data", site=settings.domain
-    )
-    patients = (
-        settings.train_patients + settings.validation_patients + settings.test_patients
-    )
-    frames = simulate_frames(
-        settings.domain,
-        patients=patients,
-        frames_per_patient=settings.frames_per_patient,
-        image_size=image_size,
-        seed=seed,
-    )
-    return split_by_count(
-        frames,
-        seed=seed,
-        validation_patients=settings.validation_patients,
-        test_patients=settings.test_patients,
-    )
+def shots_order(shots: int) -> float:
+    """Return what sorts numbers of shots, ALL behind every number."""
+    return math.inf if shots == ALL else shots
 
 
 def choose_shots(pool: Frames, *, shots: int, seed: int) -> FrameSet:
@@ -167,7 +226,7 @@ def choose_shots(pool: Frames, *, shots: int, seed: int) -> FrameSet:
 
     Args:
         pool: Frames of the patients that are not held out.
-        shots: How many, >= 1.
+        shots: How many, >= 1, or ALL.
         seed: Of the run. With one seed, fewer shots are the first of more shots.
 
     Returns:
@@ -176,15 +235,23 @@ def choose_shots(pool: Frames, *, shots: int, seed: int) -> FrameSet:
     Raises:
         SettingsError: If the pool has fewer frames with a device.
     """
+    return pool.subset(shot_numbers(pool, shots=shots, seed=seed))
+
+
+def shot_numbers(pool: Frames, *, shots: int, seed: int) -> Tensor:
+    """Do what `choose_shots` does without reading the frames; int64 (shots,)."""
+    if shots == ALL:
+        return torch.arange(len(pool))
     try:
-        return pool.subset(draw_shots(pool, shots, seed=seed))
+        return draw_shots(pool, shots, seed=seed)
     except DataError as error:
         raise SettingsError(
-            f"{error} Raise train-patients or frames-per-patient."
+            f"{error} The training part has {len(pool)} frames in all; 'all' takes "
+            "every one. In simulation, raise train-patients or frames-per-patient."
         ) from None
 
 
-def overlay_indices(test: FrameSet, count: int) -> Tensor:
+def overlay_indices(test: Frames, count: int) -> Tensor:
     """Choose test frames for the picture without looking at any prediction.
 
     Args:
@@ -215,11 +282,17 @@ def run_generator(seed: int, *, shots: int, purpose: str) -> torch.Generator:
     Returns:
         A generator on the CPU.
     """
-    return generator_from(
-        derive_seed(seed, round_number=shots, phase="few-shot", site=purpose)
-    )
+    return generator_from(run_seed(seed, shots=shots, purpose=purpose))
 
 
-def _shows_device(frames: FrameSet) -> Tensor:
+def run_seed(seed: int, *, shots: int, purpose: str) -> int:
+    """Return the seed of `run_generator`."""
+    return derive_seed(seed, round_number=shots, phase="few-shot", site=purpose)
+
+
+def _shows_device(frames: Frames) -> Tensor:
     """Return bool (frames,): is at least one pixel labelled?"""
-    return (frames.masks > 0).flatten(1).any(dim=1)
+    parts = torch.arange(len(frames)).split(64)  # frames in memory at once
+    return torch.cat(
+        [(frames.subset(part).masks > 0).flatten(1).any(dim=1) for part in parts]
+    )

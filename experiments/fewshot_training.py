@@ -1,53 +1,44 @@
 """One run of a few-shot study: train on the shots, choose on validation, test once.
 
-Random weights and the foundation get the same frames, batches, augmentation, steps
-and learning rate. Every random number comes from (seed, shots), so a run is the same
-in whatever process it happens. Which frames there are stands in
-`experiments/fewshot.py`.
+All starts and methods get the same frames, batches, augmentation, steps and learning
+rate. Every random number comes from (seed, shots), so a run is the same in whatever
+process it happens. What is trained on stands in `experiments/fewshot_objectives.py`.
 """
 
+import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from clients.data.augmentation import augment
-from clients.data.frames import FrameSet
 from experiments.fewshot import (
+    SCORES,
+    FinetuneError,
     FinetuneResult,
     FinetuneSettings,
-    choose_shots,
+    FinetuneTask,
     overlay_indices,
-    run_generator,
-    unseen_frames,
 )
-from models.assembly import restore_model
-from models.losses import SegmentationLoss
-from models.metrics import count_segmentation
-from models.network import SegmentationNetwork
-from models.registry import build_model
-from server.checkpoints import load_foundation, recipe_of
-
-PREDICTION_BATCH = 8  # frames per pass without gradients
-
-
-class FinetuneError(RuntimeError):
-    """The study cannot be done; the message says what to change."""
+from experiments.fewshot_data import StudyData
+from experiments.fewshot_methods import StartingPoint, recipe_for, starting_point
+from experiments.fewshot_objectives import Objective, objective_of
+from experiments.finetuned import save_finetuned
+from experiments.model_source import ModelSource
 
 
 @dataclass(frozen=True)
-class FinetuneTask:
-    """One run of the study, small enough to be sent to another process."""
+class Study:
+    """What all runs share; small enough to be sent to another process."""
 
-    checkpoint: Path  # foundation.safetensors, its card beside it
+    source: ModelSource
     settings: FinetuneSettings
-    shots: int
-    start: str  # one of STARTS
-    seed: int
+    data: StudyData
     device: str  # "cpu" or "cuda"
+    models: Path | None = None  # folder for the trained networks; None = not kept
 
 
 @dataclass(frozen=True)
@@ -55,76 +46,67 @@ class FinetuneOutcome:
     """A result and, for the picture, what the chosen weights saw in a few frames."""
 
     result: FinetuneResult
-    predicted: Tensor  # bool (overlay frames, classes, size, size)
+    predicted: Tensor | None  # bool (overlay frames, classes, size, size)
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """The weights with the best validation Dice so far."""
+    """The weights with the best validation score so far."""
 
     step: int
-    dice: float
+    score: float
     state: dict[str, Tensor]
 
 
-def finetune_once(task: FinetuneTask) -> FinetuneOutcome:
+@dataclass(frozen=True)
+class _Trained:
+    """How a run went."""
+
+    best: _Choice
+    steps: int
+    at_start: float
+    curve: tuple[dict[str, float], ...]
+
+
+def finetune_once(task: FinetuneTask, study: Study) -> FinetuneOutcome:
     """Train one model on its shots, choose a step, measure it on the test frames.
 
     Args:
-        task: What to start from and how many frames to show.
+        task: Which run.
+        study: What it shares with the others.
 
     Returns:
         The result, and the predictions for the picture.
 
     Raises:
-        FinetuneError: If the loss is not finite.
-        FileNotFoundError: If there is no foundation.
-        ValueError: If the foundation's files are damaged or fit no model.
+        FinetuneError: If the loss is not finite, or the method does not fit.
+        SettingsError: If there are fewer frames than shots.
     """
-    model = _starting_model(task)
-    split = unseen_frames(task.settings, model.image_size)
-    shown = choose_shots(split.train, shots=task.shots, seed=task.seed)
-    choice, dice_at_start = _train_and_choose(model, shown, split.validation, task)
-    model.load_trainable_state(choice.state)
-    predicted = predict_masks(model, split.test.images)
-    counts = count_segmentation(predicted, split.test.masks, split.test.annotated)
-    scores = counts.scores()
+    point = starting_point(study.source, study.settings, task)
+    point.network.to(study.device)
+    objective = objective_of(task, study, point.network)
+    trained = _train_and_choose(objective, point, task, study)
+    objective.model.load_state_dict(trained.best.state, strict=False)
+    chosen = None
+    if study.settings.task == "segment":
+        chosen = overlay_indices(study.data.split.test, study.settings.overlay_frames)
+    scores, num_frames, predicted = objective.test(chosen)
     result = FinetuneResult(
         shots=task.shots,
         start=task.start,
         seed=task.seed,
-        chosen_step=choice.step,
-        validation_dice_at_start=dice_at_start,
-        validation_dice=choice.dice,
-        test_dice=scores["dice"],
-        test_cldice=scores["cldice"],
-        test_dice_per_image=scores["dice-per-image"],
-        test_frames=counts.frames,
-        missed=sum(counts.missed),
-        false_alarms=sum(counts.false_alarms),
+        chosen_step=trained.best.step,
+        validation_at_start=trained.at_start,
+        validation=trained.best.score,
+        scores=scores,
+        test_frames=num_frames,
+        method=task.method,
+        steps=trained.steps,
+        curve=trained.curve,
     )
-    chosen = overlay_indices(split.test, task.settings.overlay_frames)
-    return FinetuneOutcome(result, predicted[chosen])
-
-
-@torch.no_grad()
-def predict_masks(model: SegmentationNetwork, images: Tensor) -> Tensor:
-    """Segment frames in evaluation mode.
-
-    Args:
-        model: On any device; stays in evaluation mode.
-        images: (frames, 1, size, size), values 0 to 1.
-
-    Returns:
-        bool (frames, classes, size, size) on the CPU, True above probability 0.5.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    parts = [
-        (model(part.to(device)) > 0).cpu()  # a logit of 0 is a probability of 0.5
-        for part in images.split(PREDICTION_BATCH)
-    ]
-    return torch.cat(parts)
+    if study.models is not None and study.settings.task == "segment":
+        _save(point, result, study, study.models / task.name)
+    return FinetuneOutcome(result, predicted)
 
 
 def learning_rate_at(step: int, settings: FinetuneSettings) -> float:
@@ -144,69 +126,115 @@ def learning_rate_at(step: int, settings: FinetuneSettings) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _starting_model(task: FinetuneTask) -> SegmentationNetwork:
-    state, card = load_foundation(task.checkpoint)
-    recipe = recipe_of(card)
-    if task.start == "foundation":
-        model = restore_model(state, recipe)
-    else:
-        model = build_model(recipe.name, image_size=recipe.image_size, seed=task.seed)
-    return model.to(task.device)
+def parameter_groups(
+    model: nn.Module, learnt: frozenset[str], scale: float
+) -> list[dict[str, Any]]:
+    """Divide what trains by how fast it may change.
+
+    Args:
+        model: A network, or a head around one.
+        learnt: Names, in the network, of encoder parameters that were learnt before.
+        scale: On their learning rate.
+
+    Returns:
+        Groups for an optimiser, each with its "scale"; empty ones are left out.
+    """
+    slow, fast = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            is_learnt = name.removeprefix("network.") in learnt or name in learnt
+            (slow if is_learnt else fast).append(parameter)
+    groups = [{"params": fast, "scale": 1.0}, {"params": slow, "scale": scale}]
+    return [group for group in groups if group["params"]]
 
 
 def _train_and_choose(
-    model: SegmentationNetwork,
-    shown: FrameSet,
-    validation: FrameSet,
-    task: FinetuneTask,
-) -> tuple[_Choice, float]:
-    """Return the best weights and the validation Dice before the first step."""
-    settings = task.settings
-    best, dice_at_start = _Choice(-1, -math.inf, {}), math.nan
-    for step in _train(model, shown, task):
+    objective: Objective, point: StartingPoint, task: FinetuneTask, study: Study
+) -> _Trained:
+    """Train until the steps are done or validation gets no better."""
+    settings = study.settings
+    best, curve, losses = _Choice(-1, -math.inf, {}), [], []
+    without_gain = step = 0
+    groups = parameter_groups(objective.model, point.learnt, settings.encoder_scale)
+    for step, loss in _train(objective, groups, task, settings):
+        losses += [] if loss is None else [loss]
         if step % settings.validate_every and step != settings.steps:
             continue
-        predicted = predict_masks(model, validation.images)
-        counts = count_segmentation(predicted, validation.masks, validation.annotated)
-        dice = counts.scores()["dice"]
-        if step == 0:
-            dice_at_start = dice
-        if dice > best.dice:  # of equal steps the first
-            state = model.trainable_state()
-            kept = {name: tensor.clone() for name, tensor in state.items()}
-            best = _Choice(step, dice, kept)
-    return best, dice_at_start
+        score = objective.validate()
+        mean_loss = sum(losses) / len(losses) if losses else math.nan
+        curve.append({"step": step, "train-loss": mean_loss, "validation": score})
+        losses = []
+        if score > best.score:  # of equal steps the first
+            best, without_gain = _Choice(step, score, _state(objective.model)), 0
+        elif best.score > 0:  # who has found nothing yet has not begun
+            without_gain += 1
+        if without_gain >= settings.patience:
+            break
+    return _Trained(best, step, curve[0]["validation"], tuple(curve))
 
 
 def _train(
-    model: SegmentationNetwork, shown: FrameSet, task: FinetuneTask
-) -> Iterator[int]:
-    """Train, yielding the number of finished steps from 0 to the last."""
-    settings = task.settings
-    parameters = [one for one in model.parameters() if one.requires_grad]
+    objective: Objective,
+    groups: list[dict[str, Any]],
+    task: FinetuneTask,
+    settings: FinetuneSettings,
+) -> Iterator[tuple[int, float | None]]:
+    """Train, yielding the number of finished steps from 0 to the last, and the loss."""
     optimiser = torch.optim.AdamW(
-        parameters, weight_decay=settings.weight_decay, fused=True
+        groups, weight_decay=settings.weight_decay, fused=True
     )
-    criterion = SegmentationLoss(cldice_weight=settings.cldice_weight)
-    generator = run_generator(task.seed, shots=task.shots, purpose="batches")
-    yield 0
+    parameters = [one for group in groups for one in group["params"]]
+    yield 0, None
     for step in range(settings.steps):
-        model.train()
-        drawn = torch.randint(len(shown), (settings.batch_size,), generator=generator)
-        batch = shown.subset(drawn)
-        batch = augment(batch, "light", generator=generator)
-        logits = model(batch.images.to(task.device))
-        loss = criterion(logits, batch.masks.to(task.device), batch.annotated)
+        objective.model.train()
+        loss = objective.loss()
         if not bool(torch.isfinite(loss)):
             raise FinetuneError(
                 f"The loss became {loss.item()} in step {step + 1} of a run with "
-                f"{task.shots} shots from {task.start} weights. "
+                f"{task.shots or 'all'} shots from {task.start} weights. "
                 "Lower the learning rate."
             )
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate_at(step, settings)
+            group["lr"] = group["scale"] * learning_rate_at(step, settings)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, max_norm=1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, max_norm=settings.clip_norm)
         optimiser.step()
-        yield step + 1
+        yield step + 1, float(loss.detach())
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """Copy what training changes: trained parameters and running statistics."""
+    state = {n: one for n, one in model.named_parameters() if one.requires_grad}
+    known = model.state_dict().keys()
+    state |= {name: one for name, one in model.named_buffers() if name in known}
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def _save(
+    point: StartingPoint, result: FinetuneResult, study: Study, folder: Path
+) -> None:
+    network = copy.deepcopy(point.network).cpu()
+    source = replace(study.source, recipe=recipe_for(study.source, study.settings))
+    task: dict[str, Any] = {
+        "kind": study.settings.task,
+        "method": result.method,
+        "start": result.start,
+        "shots": result.shots or "all",
+        "seed": result.seed,
+        "data-seed": study.settings.data_seed,
+        "steps": result.chosen_step,
+        "data": study.data.description,
+    }
+    if study.data.description.get("simulated"):
+        task["domain"] = study.settings.domain
+    metrics = {f"test/{name}": value for name, value in result.scores.items()}
+    decisive = SCORES[study.settings.task][0]
+    save_finetuned(
+        folder,
+        network,
+        source=source,
+        task=task,
+        metrics={**metrics, f"val/{decisive}": result.validation},
+        training=result.method,
+    )

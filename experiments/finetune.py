@@ -1,194 +1,232 @@
-"""Few-shot finetuning on a domain that no hospital had: foundation against chance.
+"""A few-shot study: every method, number of shots, start and seed.
 
-Runs every combination of shots, start and seed of `experiments/fewshot.py`, spread
-over processes, and writes the report of `experiments/fewshot_report.py`. The number of
-processes changes the time and nothing else. Nothing here trains or draws.
+What a run is stands in `experiments/fewshot_training.py`, what is written in
+`experiments/fewshot_files.py`. The number of processes changes the time and nothing
+else. After every run all that is known is on disk, and a second call goes on from
+there. Nothing here trains or draws.
 """
 
-import contextlib
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import torch
-
+from clients.data.identity import SiteKey
 from experiments.fewshot import (
     STARTS,
+    FinetuneError,
     FinetuneResult,
     FinetuneSettings,
-    overlay_indices,
-    unseen_frames,
-)
-from experiments.fewshot_figures import draw_fewshot
-from experiments.fewshot_report import write_report
-from experiments.fewshot_training import (
-    FinetuneError,
-    FinetuneOutcome,
     FinetuneTask,
-    finetune_once,
+    shots_order,
 )
-from experiments.overlays import draw_overlays
-from server.checkpoints import load_foundation
+from experiments.fewshot_checks import (
+    check_shots,
+    check_unseen,
+    choose_device,
+    source_facts,
+)
+from experiments.fewshot_data import StudyData, folder_data, simulated_data
+from experiments.fewshot_files import (
+    CURVES_FILE,
+    MODELS,
+    RUNS_FILE,
+    SUMMARY_FILE,
+    TABLE_FILE,
+    identity_of,
+    read_results,
+    results_of,
+    write_results,
+)
+from experiments.fewshot_keeping import (
+    SAVE,
+    StudyState,
+    draw_study,
+    keep_model,
+    keep_overlay,
+)
+from experiments.fewshot_labels import folder_labels, simulated_labels
+from experiments.fewshot_methods import check_methods, starts_of
+from experiments.fewshot_split import DataChoice
+from experiments.fewshot_tracking import track_study
+from experiments.fewshot_training import Study
+from experiments.fewshot_workers import run_all
+from experiments.model_source import RANDOM, ModelSource, open_model
+from models.training_modes import TRAINING_MODES
 
-Outcomes = dict[FinetuneTask, FinetuneOutcome]
+TABLES = (TABLE_FILE, RUNS_FILE, SUMMARY_FILE, CURVES_FILE)
+"""What MLflow gets copies of: no picture of a frame."""
+
+
+@dataclass(frozen=True)
+class FinetuneRequest:
+    """What to finetune, on what, and what to keep beside the numbers.
+
+    Attributes:
+        model: Source of the model, see `open_model`.
+        name: Network of an official file or of "random".
+        image_size: Side for those two, px; 0 = their default.
+        data: A folder; None = the simulated domain of the settings.
+        image_labels: CSV with labels of frames, to classify those of a folder.
+        save: Which networks to keep: "best" on validation, "all" or "none".
+        overlays: Whether to draw test frames; they show what patients' frames show.
+        mlflow: Whether to write the runs to MLflow, too.
+    """
+
+    model: str
+    name: str = ""
+    image_size: int = 0
+    data: DataChoice | None = None
+    image_labels: Path | None = None
+    save: str = "none"
+    overlays: bool = True
+    mlflow: bool = False
 
 
 def run_finetune(
-    checkpoint: Path,
+    checkpoint: Path | FinetuneRequest,
     settings: FinetuneSettings,
     output: Path,
     *,
     workers: int,
     device: str,
     on_result: Callable[[FinetuneResult], None],
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> list[FinetuneResult]:
     """Run the whole study and write its tables and figures.
 
     Args:
-        checkpoint: `foundation.safetensors` with its card beside it.
+        checkpoint: A foundation with its card beside it, or a whole request.
         settings: What to compare.
-        output: Folder for `fewshot.csv`, `fewshot.json`, `figures/fewshot.png` and
-            `figures/fewshot_overlay.png`; made if missing, such files are replaced.
+        output: Folder for `results.json`, tables, `figures` and `models`; made if
+            missing. What an earlier call of the same study left there is kept.
         workers: Processes, >= 1; a GPU is used by one process.
         device: "auto", "cpu" or "cuda".
-        on_result: Called in this process whenever a run ends, in any order.
+        on_result: Called in this process for each run that is new, in any order.
+        on_note: Called with sentences worth printing.
 
     Returns:
-        The results by shots, start and seed, the same for any number of workers.
+        The results by method, shots, start and seed, the same for any number of
+        workers.
 
     Raises:
-        FinetuneError: If the foundation knows the domain, training diverges or an
-            argument is out of range.
-        FileNotFoundError: If there is no foundation.
-        ValueError: If the foundation's files are damaged or fit no model.
+        FinetuneError: If the foundation knows the domain, training diverges, the
+            folder holds another study or an argument is out of range.
+        CheckpointError: If there is no such model, or it is damaged.
+        SettingsError: If there are fewer frames than shots.
+        DataError: If the folder cannot be used.
     """
-    if workers < 1:
-        raise FinetuneError(f"workers must be >= 1, got {workers}.")
-    place = choose_device(device)
-    _, card = load_foundation(checkpoint)
-    check_unseen(card, settings.domain)
-    tasks = [
-        FinetuneTask(checkpoint, settings, shots, start, seed, place)
+    request = (
+        checkpoint
+        if isinstance(checkpoint, FinetuneRequest)
+        else FinetuneRequest(str(checkpoint))
+    )
+    _check(request, workers)
+    study, transfer = _prepare(request, settings, output, choose_device(device))
+    if transfer:
+        on_note(transfer)
+    identity = identity_of(settings, source_facts(study.source), study.data.digest())
+    earlier = read_results(output, identity)
+    state = StudyState(
+        {one.task: one for one in results_of(earlier)}, earlier.get("best-model", "")
+    )
+    tasks = tasks_of(study.source, settings)
+    missing = [task for task in tasks if task not in state.results]
+    if len(missing) < len(tasks):
+        on_note(f"{len(tasks) - len(missing)} of {len(tasks)} runs were done before.")
+    processes = 1 if study.device == "cuda" else workers
+    for task, outcome in run_all(missing, study, processes):
+        keep_model(state, outcome.result, request.save, study.models)
+        state.results[task] = outcome.result
+        if request.overlays:
+            keep_overlay(outcome, settings, output)
+        write_results(
+            output,
+            _ordered(state),
+            identity=identity,
+            data=study.data.description,
+            best_model=state.best_model,
+            transfer=transfer,
+        )
+        on_result(outcome.result)
+    draw_study(study, _ordered(state), output, overlays=request.overlays)
+    if request.mlflow:
+        files = [output / name for name in TABLES]
+        new = [state.results[task] for task in missing]
+        track_study(request.model, output, settings, new, files)
+    return [state.results[task] for task in tasks]
+
+
+def tasks_of(source: ModelSource, settings: FinetuneSettings) -> list[FinetuneTask]:
+    """Return every run of a study, by method, shots, start and seed."""
+    return [
+        FinetuneTask(shots, method, start, seed)
+        for method in settings.methods
         for shots in settings.shots
-        for start in STARTS
+        for start in sorted(starts_of(source, settings), key=STARTS.index)
         for seed in settings.seeds
     ]
-    outcomes: Outcomes = {}
-    for task, outcome in _run_all(tasks, 1 if place == "cuda" else workers):
-        outcomes[task] = outcome
-        on_result(outcome.result)
-    results = [outcomes[task].result for task in tasks]
-    write_report(results, settings, card, output)
-    _draw(outcomes, settings, card["image-size"], output / "figures")
-    return results
 
 
-def check_unseen(card: dict[str, Any], domain: str) -> None:
-    """Refuse a foundation that was trained on the domain.
-
-    Args:
-        card: Of the foundation.
-        domain: What to finetune on.
-
-    Raises:
-        FinetuneError: If a site had the domain, or the card does not say which
-            domains there were.
-    """
-    if "domains" not in card or "sites" not in card:
+def _check(request: FinetuneRequest, workers: int) -> None:
+    if workers < 1:
+        raise FinetuneError(f"workers must be >= 1, got {workers}.")
+    if request.save not in SAVE:
         raise FinetuneError(
-            "The foundation's card must list its domains and sites, or nobody can "
-            "tell whether a domain is unseen. Use a foundation made by this platform."
-        )
-    seen = set(card["domains"])
-    for site in card["sites"]:
-        seen.update(site.get("domain", "").split("+"))
-    if domain in seen:
-        raise FinetuneError(
-            f"The domain '{domain}' is not unseen: the foundation was trained on "
-            f"{', '.join(sorted(seen - {''}))}. Finetune on another domain."
+            f"save must be one of {', '.join(SAVE)}, got '{request.save}'."
         )
 
 
-def choose_device(device: str) -> str:
-    """Return "cpu" or "cuda" for "auto", "cpu" or "cuda".
-
-    Raises:
-        FinetuneError: If it is another word, or CUDA is asked for and absent.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise FinetuneError(f"device must be auto, cpu or cuda, got '{device}'.")
-    has_gpu = torch.cuda.is_available()
-    if device == "cuda" and not has_gpu:
-        raise FinetuneError(
-            "device = 'cuda' was asked for, but this process sees no GPU. "
-            "Use device = 'auto'."
-        )
-    return "cuda" if has_gpu and device != "cpu" else "cpu"
-
-
-def _run_all(
-    tasks: Sequence[FinetuneTask], workers: int
-) -> Iterator[tuple[FinetuneTask, FinetuneOutcome]]:
-    """Yield outcomes as they come."""
-    if workers == 1:
-        with _repeatable_arithmetic():
-            for task in tasks:
-                yield task, finetune_once(task)
-        return
-    pool = ProcessPoolExecutor(
-        max_workers=min(workers, len(tasks)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=torch.set_num_threads,
-        initargs=(1,),
-    )
-    try:
-        running = {pool.submit(finetune_once, task): task for task in tasks}
-        for future in as_completed(running):
-            yield running[future], future.result()
-    finally:
-        # After a failure, runs that have not begun are not waited for.
-        pool.shutdown(wait=True, cancel_futures=True)
+def _prepare(
+    request: FinetuneRequest, settings: FinetuneSettings, output: Path, device: str
+) -> tuple[Study, str]:
+    """Open the model and the frames; say what another network takes over."""
+    source = open_model(request.model, name=request.name, image_size=request.image_size)
+    if request.data is None and source.kind not in ("official", RANDOM):
+        check_unseen(source.card, settings.domain)
+    transfer = check_methods(source, settings)
+    source, data = _frames(request, source, settings)
+    check_shots(data, settings)
+    keeps = request.save != "none" and settings.task == "segment"
+    models = output / MODELS if keeps else None
+    study = Study(source, settings, data, device, models)
+    return study, "" if transfer is None else transfer.sentence()
 
 
-@contextlib.contextmanager
-def _repeatable_arithmetic() -> Iterator[None]:
-    """Compute in this process as a worker would: one thread, no free choices."""
-    threads = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
-    if torch.cuda.is_available():
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
-
-
-def _draw(
-    outcomes: Outcomes, settings: FinetuneSettings, image_size: int, folder: Path
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    results = [outcome.result for outcome in outcomes.values()]
-    draw_fewshot(results, folder / "fewshot.png", domain=settings.domain)
-    test = unseen_frames(settings, image_size).test
-    shown = test.subset(overlay_indices(test, settings.overlay_frames))
-    shots, seed = settings.shots[-1], settings.seeds[0]
-    draw_overlays(
-        shown.images,
-        shown.masks,
-        {
-            f"from {task.start} weights": outcome.predicted
-            for task, outcome in sorted(
-                outcomes.items(), key=lambda item: STARTS.index(item[0].start)
+def _frames(
+    request: FinetuneRequest, source: ModelSource, settings: FinetuneSettings
+) -> tuple[ModelSource, StudyData]:
+    """Return the frames, and the model with how they are prepared."""
+    size = source.recipe.image_size
+    if settings.task == "classify":  # an image is looked at as a whole
+        source = replace(source, data=replace(source.data, frame_size=size))
+    if request.data is None:
+        data = simulated_data(settings, source.data.frame_size)
+        if settings.task == "classify":
+            data = simulated_labels(data, settings, source.data.frame_size)
+        return source, data
+    choice = request.data
+    data, frames = folder_data(choice, source.data, seed=settings.data_seed)
+    if settings.task == "classify":
+        if request.image_labels is None:
+            raise FinetuneError(
+                "To classify the frames of a folder, name a CSV file with their labels "
+                "(--image-labels)."
             )
-            if (task.shots, task.seed) == (shots, seed)
-        },
-        folder / "fewshot_overlay.png",
-        title=f"Unseen domain “{settings.domain}”, {shots} labelled frames, seed "
-        f"{seed}; of each test patient the middle frame with a device",
+        key = SiteKey.load_or_create(choice.key)
+        data = folder_labels(
+            data, frames, request.image_labels, spec=choice.spec, key=key
+        )
+    return source, data
+
+
+def _ordered(state: StudyState) -> list[FinetuneResult]:
+    """Return all runs so far in an order that does not depend on who was first."""
+    return sorted(
+        state.results.values(),
+        key=lambda one: (
+            TRAINING_MODES.index(one.method),
+            shots_order(one.shots),
+            STARTS.index(one.start),
+            one.seed,
+        ),
     )

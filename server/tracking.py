@@ -140,7 +140,7 @@ class _Runs:
     def start(
         self, folder: Path, settings: Mapping[str, SettingValue], sites: Sequence[str]
     ) -> None:
-        self._client, experiment = _open_database(folder)
+        self._client, experiment = open_database(folder)
         name = f"{settings.get('strategy', 'run')}-seed{settings.get('seed', 0)}"
         self._parent = self._create(experiment, name, {"fl.role": "server"})
         self._log(self._parent, params=settings)
@@ -203,7 +203,7 @@ class _Runs:
         step: int = 0,
         params: Mapping[str, SettingValue] | None = None,
     ) -> None:
-        from mlflow.entities import Metric, Param  # loaded by _open_database
+        from mlflow.entities import Metric, Param  # loaded by open_database
 
         now_ms = int(time.time() * 1000)
         numbers = [
@@ -235,7 +235,7 @@ def open_tracker(
     return MlflowTracker(journal, settings, sites) if enabled else NoTracker()
 
 
-def _open_database(folder: Path) -> "tuple[MlflowClient, str]":
+def open_database(folder: Path) -> "tuple[MlflowClient, str]":
     """Make the database and return its client and the experiment's id."""
     _check_database(folder)
     # Before the import, which reads them: no reports to anybody, no chatter.

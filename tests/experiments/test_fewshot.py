@@ -3,12 +3,13 @@ import torch
 
 from clients.data.frames import FrameSet
 from experiments.fewshot import (
+    ALL,
     FinetuneSettings,
     choose_shots,
     overlay_indices,
     run_generator,
-    unseen_frames,
 )
+from experiments.fewshot_data import unseen_frames
 from strategies.settings import SettingsError
 
 SIZE = 32
@@ -111,22 +112,37 @@ def test_numbers_of_a_run_depend_on_seed_shots_and_purpose() -> None:
     assert len({draw(*key) for key in keys}) == 4
 
 
+def test_all_takes_every_frame_of_the_pool_also_those_without_device() -> None:
+    pool = frames_with_device([False, True, True], [0, 0, 1])
+    assert numbers_of(choose_shots(pool, shots=ALL, seed=0)) == [0, 1, 2]
+
+
+def test_any_domain_of_the_simulator_may_be_unseen() -> None:
+    assert FinetuneSettings(domain="random-7").domain == "random-7"
+    with pytest.raises(SettingsError, match="random-N"):
+        FinetuneSettings(domain="random-x")
+
+
 def test_all_wrong_settings_are_reported_together() -> None:
     with pytest.raises(SettingsError) as caught:
         FinetuneSettings(
             domain="moon",
             shots=(5, 1),
             seeds=(),
+            methods=("full", "half"),
+            network="resnet",
             steps=0,
             learning_rate=float("nan"),
             cldice_weight=2.0,
         )
     text = str(caught.value)
-    assert "6 few-shot setting(s)" in text
+    assert "8 few-shot setting(s)" in text
     for part in (
         "domain must be one of",
         "shots must be different numbers >= 1 in ascending order, got (5, 1)",
         "seeds must be",
+        "methods must be different ones of full, lora",
+        "network must be one of",
         "steps must be >= 1, got 0",
         "learning-rate must be > 0, got nan",
         "cldice-weight must be 0 to 1, got 2.0",
@@ -134,6 +150,18 @@ def test_all_wrong_settings_are_reported_together() -> None:
         assert part in text
 
 
-def test_more_shots_than_the_pool_has_frames_are_refused() -> None:
-    with pytest.raises(SettingsError, match="at most the 4 frames of the pool, got 5"):
-        FinetuneSettings(shots=(1, 5), train_patients=2, frames_per_patient=2)
+def test_shots_that_the_pool_does_not_have_are_refused_with_their_number() -> None:
+    pool = frames_with_device([True, True, False], [0, 1, 2])
+    with pytest.raises(SettingsError, match=r"got 2.* 3 frames in all"):
+        choose_shots(pool, shots=3, seed=0)
+
+
+@pytest.mark.parametrize("shots", [(ALL,), (1, 5, ALL)])
+def test_all_may_stand_behind_the_numbers_of_shots(shots: tuple[int, ...]) -> None:
+    assert FinetuneSettings(shots=shots).shots == shots
+
+
+@pytest.mark.parametrize("shots", [(), (ALL, 1), (1, 1)])
+def test_other_orders_of_shots_are_refused(shots: tuple[int, ...]) -> None:
+    with pytest.raises(SettingsError, match="ascending"):
+        FinetuneSettings(shots=shots)

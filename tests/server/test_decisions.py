@@ -1,4 +1,4 @@
-"""Every decision of FedEFM, played by real hospitals on tiny frames."""
+"""Every decision of FedEFM, played by real hospitals on tiny_run frames."""
 
 from pathlib import Path
 
@@ -13,33 +13,6 @@ from strategies.settings import SettingValue
 from tests.federation import InProcessGrid
 
 Config = dict[str, SettingValue]
-
-
-@pytest.fixture
-def tiny(run_config: Config, tmp_path: Path) -> Config:
-    sites = tmp_path / "sites.toml"
-    sites.write_text(
-        "\n".join(
-            f'[[site]]\nname = "{domain}-site"\ndomain = "{domain}"\n'
-            "patients = 4\nframes-per-patient = 1\n"
-            for domain in ("human", "phantom")
-        )
-    )
-    return {
-        **run_config,
-        "output": str(tmp_path / "run"),
-        "sites": str(sites),
-        "num-rounds": 1,
-        "model.image-size": 32,
-        "train.steps": 1,
-        "train.batch-size": 2,
-        "fedefm.warmup-steps": 1,
-        "fedefm.overseas-steps": 1,
-        "fedefm.grid-size": 2,
-        "join-timeout-s": 1.0,
-        "phase-timeout-s": 60.0,
-        "mlflow": False,
-    }
 
 
 def play(config: Config) -> tuple[list[str], dict[str, torch.Tensor]]:
@@ -107,17 +80,19 @@ def play(config: Config) -> tuple[list[str], dict[str, torch.Tensor]]:
     ],
 )
 def test_each_decision_is_a_setting_that_runs(
-    changes: Config, phases: list[str], tiny: Config
+    changes: Config, phases: list[str], tiny_run: Config
 ) -> None:
-    found, _ = play({**tiny, **changes})
+    found, _ = play({**tiny_run, **changes})
     assert found == phases
 
 
 def test_a_narrow_wire_changes_little_and_tells_how_much(
-    tiny: Config, tmp_path: Path
+    tiny_run: Config, tmp_path: Path
 ) -> None:
-    _, exact = play({**tiny, "output": str(tmp_path / "exact")})
-    _, rounded = play({**tiny, "output": str(tmp_path / "rounded"), "wire": "float16"})
+    _, exact = play({**tiny_run, "output": str(tmp_path / "exact")})
+    _, rounded = play(
+        {**tiny_run, "output": str(tmp_path / "rounded"), "wire": "float16"}
+    )
     wrong = sum(float((exact[name] - rounded[name]).square().sum()) for name in exact)
     norm = sum(float(exact[name].square().sum()) for name in exact)
     assert 0 < (wrong / norm) ** 0.5 < 0.01
@@ -129,17 +104,17 @@ def test_a_narrow_wire_changes_little_and_tells_how_much(
     assert all(1e-5 < event["global"]["comm/wire_error"] < 1e-3 for event in rounds)
 
 
-def test_what_does_not_fit_the_network_is_told_by_its_setting(tiny: Config) -> None:
+def test_what_does_not_fit_the_network_is_told_by_its_setting(tiny_run: Config) -> None:
     with pytest.raises(RuntimeError, match=r"fedefm\.tap"):
-        play({**tiny, "fedefm.tap": "nowhere"})
+        play({**tiny_run, "fedefm.tap": "nowhere"})
     with pytest.raises(ValueError, match="teacher>student"):
         play(
             {
-                **tiny,
-                "output": tiny["output"] + "-2",
+                **tiny_run,
+                "output": tiny_run["output"] + "-2",
                 "fedefm.topology": "edges",
                 "fedefm.edges": "human-site phantom-site",
             }
         )
-    result = Path(str(tiny["output"]) + "-2") / "result.json"
+    result = Path(str(tiny_run["output"]) + "-2") / "result.json"
     assert "teacher>student" in result.read_text()

@@ -20,33 +20,6 @@ from tests.federation import InProcessGrid
 Config = dict[str, SettingValue]
 
 
-@pytest.fixture
-def tiny(run_config: Config, tmp_path: Path) -> Config:
-    sites = tmp_path / "sites.toml"
-    sites.write_text(
-        "\n".join(
-            f'[[site]]\nname = "{domain}-site"\ndomain = "{domain}"\n'
-            "patients = 4\nframes-per-patient = 1\n"
-            for domain in ("human", "phantom")
-        )
-    )
-    return {
-        **run_config,
-        "output": str(tmp_path / "run"),
-        "sites": str(sites),
-        "num-rounds": 1,
-        "model.image-size": 32,
-        "train.steps": 1,
-        "train.batch-size": 2,
-        "fedefm.warmup-steps": 1,
-        "fedefm.overseas-steps": 1,
-        "fedefm.grid-size": 2,
-        "join-timeout-s": 1.0,
-        "phase-timeout-s": 30.0,
-        "mlflow": False,
-    }
-
-
 def trained_numbers(grid: InProcessGrid) -> int:
     """Numbers that one training request carried."""
     request = next(one for one in grid.sent if one.metadata.message_type == "train")
@@ -56,12 +29,12 @@ def trained_numbers(grid: InProcessGrid) -> int:
 
 @pytest.mark.parametrize("mode", ["lora", "lora-decoder", "decoder", "linear-probe"])
 def test_only_what_trains_travels_and_the_foundation_is_whole(
-    mode: str, tiny: Config
+    mode: str, tiny_run: Config
 ) -> None:
-    config = {**tiny, "model.training": mode, "model.lora-rank": 2}
+    config = {**tiny_run, "model.training": mode, "model.lora-rank": 2}
     grid = InProcessGrid(client_app, config, 2)
     folder = run_federation(grid, config)
-    recipe = Recipe("sam-tiny", 32, 0, training=mode, lora_rank=2)
+    recipe = Recipe("sam-tiny_run", 32, 0, training=mode, lora_rank=2)
     travels = assemble_model(recipe).trainable_state()
     whole = assemble_model(replace(recipe, training="full")).trainable_state()
     assert trained_numbers(grid) == sum(one.numel() for one in travels.values())
@@ -72,12 +45,12 @@ def test_only_what_trains_travels_and_the_foundation_is_whole(
 
 
 def test_a_federation_starts_from_an_official_file_without_naming_its_path(
-    tiny: Config, tmp_path: Path
+    tiny_run: Config, tmp_path: Path
 ) -> None:
     path = tmp_path / "official.pth"
-    official = build_model("sam-tiny", image_size=64, seed=77)
+    official = build_model("sam-tiny_run", image_size=64, seed=77)
     save_official(official, path)
-    config = {**tiny, "model.training": "decoder", "model.checkpoint": str(path)}
+    config = {**tiny_run, "model.training": "decoder", "model.checkpoint": str(path)}
     folder = run_federation(InProcessGrid(client_app, config, 2), config)
     state, card = load_foundation(folder / "checkpoints" / "foundation.safetensors")
     name = "image_encoder.blocks.0.mlp.lin1.weight"
@@ -91,13 +64,13 @@ def test_a_federation_starts_from_an_official_file_without_naming_its_path(
 
 
 def test_a_site_with_other_frozen_weights_cannot_take_part(
-    tiny: Config, tmp_path: Path
+    tiny_run: Config, tmp_path: Path
 ) -> None:
     for name, seed in (("ours", 1), ("theirs", 2)):
-        model = build_model("sam-tiny", image_size=32, seed=seed)
+        model = build_model("sam-tiny_run", image_size=32, seed=seed)
         save_official(model, tmp_path / f"{name}.pth")
     config = {
-        **tiny,
+        **tiny_run,
         "model.training": "lora",
         "model.checkpoint": str(tmp_path / "ours.pth"),
     }
@@ -108,9 +81,9 @@ def test_a_site_with_other_frozen_weights_cannot_take_part(
 
 
 def test_a_missing_checkpoint_is_told_without_its_path(
-    tiny: Config, tmp_path: Path
+    tiny_run: Config, tmp_path: Path
 ) -> None:
-    config = {**tiny, "model.checkpoint": str(tmp_path / "secret-name.pth")}
+    config = {**tiny_run, "model.checkpoint": str(tmp_path / "secret-name.pth")}
     with pytest.raises(ValueError, match=r"checkpoint .* was wanted") as caught:
         run_federation(InProcessGrid(client_app, config, 2), config)
     assert "secret-name" not in str(caught.value)
@@ -119,8 +92,8 @@ def test_a_missing_checkpoint_is_told_without_its_path(
     assert "secret-name" not in result
 
 
-def test_theta_is_refused_by_a_site_that_trains_another_part(tiny: Config) -> None:
-    config = {**tiny, "model.training": "lora"}
+def test_theta_is_refused_by_a_site_that_trains_another_part(tiny_run: Config) -> None:
+    config = {**tiny_run, "model.training": "lora"}
     grid = InProcessGrid(client_app, config, 2)
     grid.contexts[1000].run_config["model.training"] = "decoder"
     with pytest.raises(TooFewSites):

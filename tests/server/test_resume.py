@@ -16,32 +16,6 @@ from tests.federation import InProcessGrid
 Config = dict[str, SettingValue]
 
 
-@pytest.fixture
-def tiny(run_config: Config, tmp_path: Path) -> Config:
-    sites = tmp_path / "sites.toml"
-    sites.write_text(
-        "\n".join(
-            f'[[site]]\nname = "{domain}-site"\ndomain = "{domain}"\n'
-            "patients = 4\nframes-per-patient = 1\n"
-            for domain in ("human", "phantom")
-        )
-    )
-    return {
-        **run_config,
-        "sites": str(sites),
-        "model.image-size": 32,
-        "train.steps": 1,
-        "train.batch-size": 2,
-        "train.schedule": "constant",
-        "fedefm.warmup-steps": 1,
-        "fedefm.overseas-steps": 1,
-        "fedefm.grid-size": 2,
-        "join-timeout-s": 1.0,
-        "phase-timeout-s": 30.0,
-        "mlflow": False,
-    }
-
-
 def run(config: Config, folder: Path, rounds: int, **more: SettingValue) -> Path:
     config = {**config, "output": str(folder), "num-rounds": rounds, **more}
     return run_federation(InProcessGrid(client_app, config, 2), config)
@@ -57,9 +31,9 @@ def run(config: Config, folder: Path, rounds: int, **more: SettingValue) -> Path
     ],
 )
 def test_the_weights_are_those_of_a_run_without_a_stop(
-    changes: Config, tiny: Config, tmp_path: Path
+    changes: Config, tiny_run: Config, tmp_path: Path
 ) -> None:
-    config = {**tiny, **changes}
+    config = {**tiny_run, **changes}
     whole = run(config, tmp_path / "whole", 2)
     begun = run(config, tmp_path / "begun", 1)
     resumed = run(config, tmp_path / "resumed", 2, resume=str(begun))
@@ -85,17 +59,17 @@ def test_the_weights_are_those_of_a_run_without_a_stop(
     ],
 )
 def test_an_earlier_run_of_another_kind_is_refused(
-    changes: Config, words: str, tiny: Config, tmp_path: Path
+    changes: Config, words: str, tiny_run: Config, tmp_path: Path
 ) -> None:
-    begun = run(tiny, tmp_path / "begun", 1)
+    begun = run(tiny_run, tmp_path / "begun", 1)
     with pytest.raises(CheckpointError, match=words):
-        run({**tiny, **changes}, tmp_path / "other", 2, resume=str(begun))
+        run({**tiny_run, **changes}, tmp_path / "other", 2, resume=str(begun))
     assert "earlier run" in (tmp_path / "other" / "result.json").read_text()
 
 
 def test_a_folder_without_a_round_is_told_without_its_path(
-    tiny: Config, tmp_path: Path
+    tiny_run: Config, tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError, match="kept no round") as caught:
-        run(tiny, tmp_path / "run", 1, resume=str(tmp_path / "nobody"))
+        run(tiny_run, tmp_path / "run", 1, resume=str(tmp_path / "nobody"))
     assert "nobody" not in str(caught.value)
