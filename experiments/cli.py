@@ -15,6 +15,7 @@ from experiments.benchmark_cli import benchmark_app
 from experiments.command_errors import user_errors
 from experiments.data_cli import data_app
 from experiments.evaluate_cli import evaluate_command
+from experiments.export_cli import export_command
 from experiments.fewshot import FinetuneSettings
 from experiments.finetune_cli import finetune_command, finetune_with_progress
 from experiments.flower_home import (
@@ -24,6 +25,7 @@ from experiments.flower_home import (
 )
 from experiments.partition import partition_command
 from experiments.predict_cli import predict_command
+from experiments.registry_cli import models_app
 from experiments.report_cli import report_command
 from experiments.resources import choose_workers, gpu_share
 from experiments.results import federation_table, show_paths
@@ -50,8 +52,10 @@ app.command("topology")(topology_command)
 app.command("evaluate")(evaluate_command)
 app.command("finetune")(finetune_command)
 app.command("predict")(predict_command)
+app.command("export")(export_command)
 app.command("report")(report_command)
 app.add_typer(data_app, name="data")
+app.add_typer(models_app, name="models")
 app.add_typer(benchmark_app, name="benchmark")
 console = Console()
 errors = Console(stderr=True)

@@ -53,8 +53,13 @@ def deform_conv2d(
     _check_shapes(images, offset, weight, padding, mask)
     y, x = _tap_positions(offset, weight.shape[2:], padding)
     num_pixels = y.shape[0] * y.shape[2] * y.shape[3]
-    # Weighing first needs the weights tap by tap, a copy that few pixels do not repay.
-    if images.device.type == "cpu" and num_pixels >= weight.shape[0]:
+    # Exported graphs sample first: that is ONNX's GridSample, on any device. Weighing
+    # first needs the weights tap by tap, a copy that few pixels do not repay.
+    if (
+        not torch.compiler.is_exporting()
+        and images.device.type == "cpu"
+        and num_pixels >= weight.shape[0]
+    ):
         result = _weigh_then_sample(images, y, x, weight, mask)
     else:
         result = _sample_then_weigh(images, y, x, weight, mask)
@@ -64,7 +69,8 @@ def deform_conv2d(
 class DeformableConvolution(nn.Module):
     """A square deformable convolution that keeps height and width.
 
-    Uses torchvision's operator where it loads, `deform_conv2d` above elsewhere.
+    Uses torchvision's operator where it loads, `deform_conv2d` above elsewhere and in
+    exported graphs, which need not find torchvision where they run.
     """
 
     def __init__(
@@ -105,7 +111,7 @@ class DeformableConvolution(nn.Module):
         Returns:
             (batch, out_channels, height, width).
         """
-        if self._compiled:
+        if self._compiled and not torch.compiler.is_exporting():
             from torchvision.ops import deform_conv2d as compiled
 
             moved: Tensor = compiled(
