@@ -64,7 +64,7 @@ def test_small_freed_blocks_are_not_taken_for_held_memory() -> None:
         [torch.ones(2**14) for _ in range(1024)]  # 64 MiB in blocks of 64 KiB
 
     run()  # glibc keeps blocks of this size for itself
-    assert peak_mib(run, CPU) == pytest.approx(64, abs=4)
+    assert peak_mib(run, CPU) == pytest.approx(64, abs=8)
 
 
 def test_a_call_that_allocates_nothing_needs_next_to_nothing() -> None:

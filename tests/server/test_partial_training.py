@@ -34,7 +34,7 @@ def test_only_what_trains_travels_and_the_foundation_is_whole(
     config = {**tiny_run, "model.training": mode, "model.lora-rank": 2}
     grid = InProcessGrid(client_app, config, 2)
     folder = run_federation(grid, config)
-    recipe = Recipe("sam-tiny_run", 32, 0, training=mode, lora_rank=2)
+    recipe = Recipe("sam-tiny", 32, 0, training=mode, lora_rank=2)
     travels = assemble_model(recipe).trainable_state()
     whole = assemble_model(replace(recipe, training="full")).trainable_state()
     assert trained_numbers(grid) == sum(one.numel() for one in travels.values())
@@ -48,7 +48,7 @@ def test_a_federation_starts_from_an_official_file_without_naming_its_path(
     tiny_run: Config, tmp_path: Path
 ) -> None:
     path = tmp_path / "official.pth"
-    official = build_model("sam-tiny_run", image_size=64, seed=77)
+    official = build_model("sam-tiny", image_size=64, seed=77)
     save_official(official, path)
     config = {**tiny_run, "model.training": "decoder", "model.checkpoint": str(path)}
     folder = run_federation(InProcessGrid(client_app, config, 2), config)
@@ -67,7 +67,7 @@ def test_a_site_with_other_frozen_weights_cannot_take_part(
     tiny_run: Config, tmp_path: Path
 ) -> None:
     for name, seed in (("ours", 1), ("theirs", 2)):
-        model = build_model("sam-tiny_run", image_size=32, seed=seed)
+        model = build_model("sam-tiny", image_size=32, seed=seed)
         save_official(model, tmp_path / f"{name}.pth")
     config = {
         **tiny_run,
