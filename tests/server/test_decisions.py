@@ -1,4 +1,4 @@
-"""Every decision of FedEFM, played by real hospitals on tiny_run frames."""
+"""Every decision of FedEFM, played by real hospitals on tiny frames."""
 
 from pathlib import Path
 
