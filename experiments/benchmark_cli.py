@@ -1,156 +1,42 @@
-"""The command line of measurements: `endofed benchmark …`."""
+"""The command line of measurements: `endofed benchmark …`.
 
-import json
-from pathlib import Path
-from typing import Annotated
+What is measured beside ours (POT, geomloss, segment_anything) takes seconds to import,
+so a command's module is read when that command, or this group's help, is asked for.
+"""
 
-import torch
+from importlib import import_module
+
+import click
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from typer.core import TyperGroup
 
-from experiments.attention_cli import attention_command
-from experiments.benchmarks.modes import MODES
-from experiments.benchmarks.networks import (
-    REFERENCE,
-    Cost,
-    Measurements,
-    Timing,
-    count_cost,
-    describe_machine,
-    time_networks,
-    to_json,
-)
-from experiments.command_errors import user_errors
-from experiments.emd_cli import emd_command
-from experiments.folding_cli import folding_command
-from experiments.learning_cli import learning_command
-from experiments.profile_cli import profile_command
-from models.registry import BUILDERS
-from strategies.settings import SettingsError
+COMMANDS = ("attention", "emd", "folding", "learning", "networks", "profile")
+"""`NAME` is `NAME_command` of `experiments.NAME_cli`."""
 
-RESULTS = Path(__file__).parent / "benchmarks" / "results"
-MISSING = "–"
-DEFAULT_NAMES = ("unet", "fga-net", "fga-net-small", "sam-tiny")
+
+class _Benchmarks(TyperGroup):
+    """Finds its commands by their names."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"experiments.{cmd_name}_cli")
+        one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        one.command(cmd_name)(getattr(module, f"{cmd_name}_command"))
+        return typer.main.get_command(one)
+
 
 benchmark_app = typer.Typer(
+    cls=_Benchmarks,
     help="Measure side by side, in one run.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-benchmark_app.command("attention")(attention_command)
-benchmark_app.command("learning")(learning_command)
-benchmark_app.command("emd")(emd_command)
-benchmark_app.command("profile")(profile_command)
-benchmark_app.command("folding")(folding_command)
 
 
 @benchmark_app.callback()
 def _benchmark() -> None:
     """Measure side by side, in one run."""
-
-
-@benchmark_app.command("networks")
-def networks_command(
-    names: Annotated[str, typer.Option(help="With commas between, or all.")] = ",".join(
-        DEFAULT_NAMES
-    ),
-    size: Annotated[int, typer.Option(help="Side of a frame, px.")] = 256,
-    batches: Annotated[str, typer.Option(help="Frames at once, as 1,8.")] = "1,8",
-    modes: Annotated[
-        str, typer.Option(help=f"Some of {', '.join(MODES)}.")
-    ] = "eager,channels-last,fused,bf16",
-    repeats: Annotated[int, typer.Option(min=1, help="Measured passes.")] = 5,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Of PyTorch.")] = 1,
-    output: Annotated[Path, typer.Option(help="JSON file.")] = RESULTS
-    / "networks.json",
-) -> None:
-    """Parameters, products, time and memory of every network beside the U-Net."""
-    with user_errors():
-        chosen = _choose(names, tuple(BUILDERS), "--names")
-        chosen_modes = _choose(modes, MODES, "--modes")
-        sizes = [int(part) for part in batches.split(",")]
-        torch.set_num_threads(threads)
-        place = torch.device(device)
-        status = Console(stderr=True)
-        costs = [count_cost(name, size) for name in chosen]
-        measured = time_networks(
-            chosen,
-            size=size,
-            batches=sizes,
-            modes=chosen_modes,
-            repeats=repeats,
-            device=place,
-            progress=lambda text: status.print(text, style="dim"),
-        )
-    # Wider than most pipes claim to be: cut numbers are worse than long lines.
-    table = _table(costs, measured, chosen_modes, sizes, size)
-    Console(width=max(Console().width, 80 + 35 * len(sizes))).print(table)
-    for reason in dict.fromkeys(one.reason for one in measured.failures):
-        which = [f"{f.name} {f.mode}" for f in measured.failures if f.reason == reason]
-        missing = ", ".join(dict.fromkeys(which))
-        status.print(f"Not measured ({missing}): {reason}", style="yellow")
-    content = {"size": size, **describe_machine(place), **to_json(costs, measured)}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _choose(text: str, allowed: tuple[str, ...], option: str) -> list[str]:
-    if text == "all":
-        return list(allowed)
-    chosen = [part.strip() for part in text.split(",") if part.strip()]
-    if not chosen or not set(chosen) <= set(allowed):
-        raise SettingsError(f"{option} must be all or some of {', '.join(allowed)}.")
-    return chosen
-
-
-def _table(
-    costs: list[Cost],
-    measured: Measurements,
-    modes: list[str],
-    batches: list[int],
-    size: int,
-) -> Table:
-    table = Table(
-        title=f"Forward pass at {size} px",
-        caption="10⁶ parameters; multiply-accumulates by the FGA-Net paper's rules and "
-        f"truly; milliseconds a frame, ratio to {REFERENCE} measured in turn with it, "
-        "frames per second and peak MiB beside the weights, at a batch size; largest "
-        "difference of a logit from the eager ones.",
-        box=box.SIMPLE_HEAD,
-    )
-    for heading in ("network", "10⁶", "paper G", "true G", "mode"):
-        table.add_column(heading, no_wrap=True)
-    for batch in batches:
-        for heading in (f"ms at {batch}", f"/ {REFERENCE}", "per s", "MiB"):
-            table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("off by", justify="right", no_wrap=True)
-    by_key = {(one.name, one.mode, one.batch): one for one in measured.timings}
-    for cost in costs:
-        name = [
-            cost.name,
-            f"{cost.parameters / 1e6:.2f}",
-            f"{cost.published_gmacs:.2f}",
-            f"{cost.true_gmacs:.2f}",
-        ]
-        for mode in modes:
-            rows = [by_key.get((cost.name, mode, batch)) for batch in batches]
-            off = [one.largest_difference for one in rows if one]
-            worst = f"{max(off):.1e}" if off else MISSING
-            cells = [cell for one in rows for cell in _cells(one)]
-            table.add_row(*name, mode, *cells, worst)
-            name = ["", "", "", ""]
-    return table
-
-
-def _cells(timing: Timing | None) -> list[str]:
-    if timing is None:
-        return [MISSING] * 4
-    return [
-        f"{timing.milliseconds:.1f}",
-        MISSING if timing.ratio is None else f"{timing.ratio:.2f}",
-        f"{timing.frames_per_second:.1f}",
-        MISSING if timing.peak_mib is None else f"{timing.peak_mib:.0f}",
-    ]

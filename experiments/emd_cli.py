@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.command_errors import user_errors
+from experiments.word_options import choose
 from strategies.settings import SettingsError
 
 RESULTS = Path(__file__).parent / "benchmarks" / "results"
@@ -51,8 +52,8 @@ def emd_command(
     from models.registry import BUILDERS
 
     with user_errors():
-        chosen = _choose(solvers, tuple(WAYS), "--solvers")
-        named = _choose(networks, ("none", *BUILDERS), "--networks")
+        chosen = choose(solvers, tuple(WAYS), "--solvers")
+        named = choose(networks, ("none", *BUILDERS), "--networks")
         sizes = _numbers(nodes, "--nodes"), _numbers(batches, "--batches")
         cells = _numbers(grids, "--grids")
         torch.set_num_threads(threads)
@@ -96,15 +97,6 @@ def _print(content: dict[str, Any]) -> None:
         )
     if content["steps"]:
         console.print(_steps_table(content["steps"], content["step"]["size"]))
-
-
-def _choose(text: str, allowed: tuple[str, ...], option: str) -> list[str]:
-    if text == "all":
-        return list(allowed)
-    chosen = [part.strip() for part in text.split(",") if part.strip()]
-    if not chosen or not set(chosen) <= set(allowed):
-        raise SettingsError(f"{option} must be all or some of {', '.join(allowed)}.")
-    return chosen
 
 
 def _numbers(text: str, option: str) -> list[int]:
