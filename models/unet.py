@@ -40,13 +40,13 @@ class UNet(SegmentationNetwork):
             )
         self.image_size, self.num_classes = image_size, num_classes
         self.down = nn.ModuleList(
-            _double(before, after)
+            double_convolution(before, after)
             for before, after in zip((3, *widths[:-1]), widths, strict=True)
         )
         self.grow, self.up = nn.ModuleList(), nn.ModuleList()
         for width, below in zip(widths[-2::-1], widths[:0:-1], strict=True):
             self.grow.append(nn.ConvTranspose2d(below, width, 2, stride=2))
-            self.up.append(_double(2 * width, width))
+            self.up.append(double_convolution(2 * width, width))
         self.head = nn.Conv2d(widths[0], num_classes, 1)
 
     def forward_with_features(self, images: Tensor) -> SegmentationOutput:
@@ -73,7 +73,16 @@ class UNet(SegmentationNetwork):
         return SegmentationOutput(self.head(features), deepest)
 
 
-def _double(before: int, after: int) -> nn.Sequential:
+def double_convolution(before: int, after: int) -> nn.Sequential:
+    """Build two 3 x 3 convolutions with batch normalisation and ReLU each.
+
+    Args:
+        before: Channels that come in.
+        after: Channels that go out, of both.
+
+    Returns:
+        A module that keeps height and width.
+    """
     layers: list[nn.Module] = []
     for channels in (before, after):
         layers.append(nn.Conv2d(channels, after, 3, padding=1, bias=False))

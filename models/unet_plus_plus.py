@@ -16,8 +16,7 @@ from torch.nn import functional
 
 from models.frame_size import check_frame_size
 from models.network import SegmentationNetwork, SegmentationOutput
-
-WIDTHS = (32, 64, 128, 256, 512)
+from models.unet import WIDTHS, double_convolution
 
 
 class UNetPlusPlus(SegmentationNetwork):
@@ -41,14 +40,14 @@ class UNetPlusPlus(SegmentationNetwork):
         check_frame_size(image_size, multiple=factor, smallest=2 * factor)
         self.image_size, self.num_classes = image_size, num_classes
         self.down = nn.ModuleList(
-            _double(before, after)
+            double_convolution(before, after)
             for before, after in zip((3, *widths[:-1]), widths, strict=True)
         )
         self.grow = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
         # nested[i][j] is the paper's X of level i and column j + 1.
         self.nested = nn.ModuleList(
             nn.ModuleList(
-                _double((column + 1) * width + below, width)
+                double_convolution((column + 1) * width + below, width)
                 for column in range(len(widths) - 1 - level)
             )
             for level, (width, below) in enumerate(pairwise(widths))
@@ -85,11 +84,3 @@ class UNetPlusPlus(SegmentationNetwork):
 def build_unet_plus_plus(*, image_size: int, num_classes: int) -> UNetPlusPlus:
     """Build the published network: 9.2 million parameters."""
     return UNetPlusPlus(image_size=image_size, num_classes=num_classes)
-
-
-def _double(before: int, after: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for channels in (before, after):
-        layers.append(nn.Conv2d(channels, after, 3, padding=1, bias=False))
-        layers += [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)

@@ -63,10 +63,17 @@ class Accumulator:
         }
 
     def consensus_distance(self) -> float:
-        """Return how far the models are apart, see `consensus_distance`.
+        """Measure how far the silos have drifted apart.
 
         From the running sums: mean |theta_i|^2 - |mean|^2, exact to about 1e-8 of the
         norm, which is where the distance of silos that share an origin ends.
+
+        Returns:
+            Root mean square distance of the silos from their mean, as a share of the
+            norm of the mean. 0 means that all are equal; without feedback it grows.
+
+        Raises:
+            ValueError: If nothing was added.
         """
         if not self.count:
             raise ValueError("There is no silo model to compare, got none.")
@@ -131,28 +138,6 @@ def feed_back(
             source = accumulate({name: students[name] for name in group})
         fed[silo] = _mix(student, source, share)
     return fed
-
-
-def consensus_distance(states: Mapping[str, State]) -> float:
-    """Measure how far the silos have drifted apart.
-
-    Args:
-        states: Silos and their tensors.
-
-    Returns:
-        Root mean square distance of the silos from their mean, as a share of the
-        norm of the mean. 0 means that all are equal; without feedback it grows.
-
-    Raises:
-        ValueError: If there is no silo.
-    """
-    mean = accumulate(states)
-    norm = _squared_norm(mean)
-    distance = sum(
-        _squared_norm({name: state[name] - mean[name] for name in mean})
-        for state in states.values()
-    )
-    return float((distance / len(states) / max(norm, 1e-30)) ** 0.5)
 
 
 def _mix(own: State, other: State, share: float) -> State:

@@ -215,7 +215,11 @@ def reply_owner(message: Message) -> str:
 
 def reply_state(message: Message) -> State:
     """Return the weights, or the tokens, of a reply; not to be changed in place."""
-    record = message.content.array_records[ARRAYS]
+    return read_state(message.content.array_records[ARRAYS])
+
+
+def read_state(record: ArrayRecord) -> State:
+    """Turn a record into tensors not to be changed, once for all who ask in turn."""
     if _LAST_READ.record is not record:
         _LAST_READ.record, _LAST_READ.state = record, to_state(record)
     return _LAST_READ.state

@@ -6,7 +6,7 @@ known by name and always handled in sorted order. Over a network (an underlay) d
 are chosen by delay; what they cost is worked out in `strategies.topologies.comparison`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,36 +156,6 @@ def load_underlay(name_or_path: str) -> Underlay:
     if name_or_path in NETWORKS:
         return full_mesh(name_or_path, NETWORKS[name_or_path])
     return read_underlay(Path(name_or_path))
-
-
-def ring(silos: Sequence[str]) -> Neighbours:
-    """Let every silo learn from the one before it, the first from the last.
-
-    Args:
-        silos: Distinct names.
-
-    Returns:
-        One teacher a silo; none for a lone silo.
-    """
-    return build_topology("ring", silos).union()
-
-
-def complete(silos: Sequence[str]) -> Neighbours:
-    """Let every silo learn from all others.
-
-    Args:
-        silos: Distinct names.
-
-    Returns:
-        All other silos as teachers of each.
-    """
-    return build_topology("complete", silos).union()
-
-
-TOPOLOGIES: dict[str, Callable[[Sequence[str]], Neighbours]] = {
-    "ring": ring,
-    "complete": complete,
-}
 
 
 def _design(

@@ -5,6 +5,7 @@ the next one came is dropped, so what is predicted is never older than one predi
 Latency is the time from a frame's arrival to its finished prediction, waiting included.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from clients.data.errors import DataError
 from experiments.prediction.timing import Clock
+
+log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.number]
 
@@ -135,7 +138,7 @@ def run_stream(
             latencies.append(clock() - arrival.at_s)
             left_over = 0
     except KeyboardInterrupt:
-        pass
+        log.info("Stopped by hand; what was counted until then is reported.")
     finally:
         mailbox.close()
     unseen = mailbox.received - mailbox.dropped - len(latencies) - left_over

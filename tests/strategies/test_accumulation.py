@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from strategies.accumulation import accumulate, consensus_distance
+from strategies.accumulation import Accumulator, State, accumulate
 
 
 def test_two_sites_meet_in_the_middle() -> None:
@@ -36,6 +36,13 @@ def test_number_types_are_kept() -> None:
 def test_nobody_cannot_be_accumulated() -> None:
     with pytest.raises(ValueError, match="At least one site"):
         accumulate({})
+
+
+def consensus_distance(states: dict[str, State]) -> float:
+    accumulator = Accumulator()
+    for state in states.values():
+        accumulator.add(state)
+    return accumulator.consensus_distance()
 
 
 def test_equal_sites_have_no_distance() -> None:
