@@ -35,6 +35,25 @@ def a_site_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
             os.environ[name] = value
 
 
+@pytest.fixture(scope="session")
+def phantom_xa() -> Path:
+    """Real X-ray frames of a coronary phantom; without them a test is skipped."""
+    return _real_set("phantom_xa")
+
+
+@pytest.fixture(scope="session")
+def picc_cxr() -> Path:
+    """Real chest films with a PICC; without them a test is skipped."""
+    return _real_set("picc_cxr")
+
+
+def _real_set(name: str) -> Path:
+    folder = SHARED_DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"the real set shared/data/{name} is not beside the checkout")
+    return folder
+
+
 @pytest.fixture
 def run_config() -> dict[str, SettingValue]:
     """The complete flat run config, as Flower would hand it to an app."""

@@ -13,18 +13,8 @@ from pydicom.uid import ExplicitVRLittleEndian, XRayAngiographicImageStorage
 
 from clients.data.frames import FrameSet
 
-PHANTOM_XA = Path(__file__).resolve().parents[3] / "shared" / "data" / "phantom_xa"
-
 WriteImage = Callable[[Path, NDArray], None]
 MakeDicom = Callable[..., FileDataset]
-
-
-@pytest.fixture
-def phantom_xa() -> Path:
-    """A real X-ray set that may lie beside the checkout."""
-    if not PHANTOM_XA.is_dir():
-        pytest.skip("the real phantom set (shared/data/phantom_xa) is not beside us")
-    return PHANTOM_XA
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from clients.data.polarity import MIN_SCORE, judge_polarity, measure_polarity
 
 SIZE = 256
-PICC_CXR = Path(__file__).resolve().parents[3] / "shared" / "data" / "picc_cxr"
 
 
 def draw_line(width: int, *, shift: int = 0) -> NDArray[np.uint8]:
@@ -140,10 +139,9 @@ def test_the_vessels_of_every_real_phantom_view_are_dark(
 
 @pytest.mark.parametrize("case", ["case1", "case2", "case3"])
 def test_the_catheters_of_real_chest_images_are_bright_though_masks_are_wide(
+    picc_cxr: Path,
     case: str,
 ) -> None:
-    if not PICC_CXR.is_dir():
-        pytest.skip("the real chest images (shared/data/picc_cxr) are not beside us")
-    found = measure_polarity(*read_pair(PICC_CXR, f"{case}.png"))
+    found = measure_polarity(*read_pair(picc_cxr, f"{case}.png"))
     assert found is not None
     assert found > MIN_SCORE

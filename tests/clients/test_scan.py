@@ -27,7 +27,6 @@ KEY = SiteKey(bytes(range(32)))
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)
 WIRE = np.zeros((16, 16), np.uint8)
 WIRE[:, 6:10] = 255
-PICC_CXR = Path(__file__).resolve().parents[3] / "shared" / "data" / "picc_cxr"
 
 
 def scan(folder: Path, classes: tuple[str, ...] = ("catheter",), **changes: object):  # noqa: ANN201
@@ -569,10 +568,8 @@ def test_the_real_folder_needs_a_layout(phantom_xa: Path) -> None:
     assert "set `layout`" in text
 
 
-def test_the_three_real_chest_images_are_three_patients() -> None:
-    if not PICC_CXR.is_dir():
-        pytest.skip("the real chest set (shared/data/picc_cxr) is not beside us")
-    found = scan(PICC_CXR)
+def test_the_three_real_chest_images_are_three_patients(picc_cxr: Path) -> None:
+    found = scan(picc_cxr)
     assert errors(found) == []
     assert len({one.patient for one in found.sequences}) == 3
     assert [len(one.frames) for one in found.sequences] == [1, 1, 1]

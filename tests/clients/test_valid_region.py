@@ -11,7 +11,6 @@ from clients.data.errors import DataError
 from clients.data.valid_region import find_valid_region
 
 SIZE = 256
-PICC_CXR = Path(__file__).resolve().parents[3] / "shared" / "data" / "picc_cxr"
 
 
 def grid() -> tuple[np.ndarray, np.ndarray]:
@@ -235,12 +234,10 @@ def test_no_marked_device_of_real_frames_is_cut_off(phantom_xa: Path) -> None:
         assert find_valid_region(frame)[mask > 0].all()
 
 
-def test_chest_films_and_random_cuts_of_them_are_kept_whole() -> None:
+def test_chest_films_and_random_cuts_of_them_are_kept_whole(picc_cxr: Path) -> None:
     # Black air, bright mediastinum, straight shoulders; no collimator in sight.
-    if not PICC_CXR.is_dir():
-        pytest.skip("the real chest films (shared/data/picc_cxr) are not beside us")
     rng = np.random.default_rng(0)
-    for file in sorted((PICC_CXR / "images").glob("*.png")):
+    for file in sorted((picc_cxr / "images").glob("*.png")):
         film = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
         assert find_valid_region(film).mean() > 0.995
         inner = film[250:2000, 30:2450]

@@ -22,7 +22,6 @@ from experiments.model_source import data_settings_of
 from models.registry import build_model
 from server.checkpoints import FoundationCard, save_foundation
 from tests.clients.conftest import (
-    PHANTOM_XA,
     MakeDicom,
     WriteImage,
     make_dicom,
@@ -303,12 +302,11 @@ def test_what_a_finetuned_model_has_seen_can_be_left_out(
     assert "only models that segment" in " ".join(classifier.output.split())
 
 
-@pytest.mark.skipif(not PHANTOM_XA.is_dir(), reason="shared/data/phantom_xa is absent")
 def test_chosen_views_of_a_real_phantom_are_measured(
-    checkpoint: Callable[..., str], tmp_path: Path
+    checkpoint: Callable[..., str], phantom_xa: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "found"
-    result = run(checkpoint(0), "--data", str(PHANTOM_XA), "--layout", "pairs",
+    result = run(checkpoint(0), "--data", str(phantom_xa), "--layout", "pairs",
                  "--classes", "catheter", "--sequences", "2,5", "--output",
                  str(output), "--resamples", "100")  # fmt: skip
     assert result.exit_code == 0, result.output

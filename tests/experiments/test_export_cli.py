@@ -15,8 +15,6 @@ from experiments.model_source import open_model
 from models.registry import build_model
 from server.checkpoints import FoundationCard, SiteCard, save_foundation
 
-PHANTOM = Path("/work/shared/data/phantom_xa")
-
 
 def call(*arguments: str | Path) -> Result:
     app = typer.Typer()
@@ -89,9 +87,8 @@ def test_calibration_and_validation_share_no_patient() -> None:
     assert calibrating and validating and not calibrating & validating
 
 
-@pytest.mark.skipif(not PHANTOM.is_dir(), reason=f"needs {PHANTOM}")
 def test_a_folders_test_frames_are_never_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    phantom_xa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from clients.annotations.annotation import LabelMap
     from clients.data.catalogue import FolderSpec
@@ -103,7 +100,7 @@ def test_a_folders_test_frames_are_never_used(
     source = open_model("random", name="unet", image_size=32, seed=0)
     key = tmp_path / "key"
     labels = LabelMap(classes=("catheter",))
-    spec = FolderSpec(folder=PHANTOM, layout="pairs", labels=labels)
+    spec = FolderSpec(folder=phantom_xa, layout="pairs", labels=labels)
     found = folder_frames(source, spec, key)
     frames = load_folder(spec, settings=source.data, key=SiteKey.load_or_create(key))
     held_out = set(split_by_patient(frames, seed=0).test.patients.tolist())

@@ -22,8 +22,6 @@ from experiments.fewshot_split import DataChoice
 from experiments.model_source import data_settings_of
 from strategies.settings import SettingsError
 
-PHANTOM_XA = Path(__file__).resolve().parents[3] / "shared" / "data" / "phantom_xa"
-
 SIZE = 32
 SMALL = {
     "train_patients": 3,
@@ -119,12 +117,12 @@ def test_a_table_that_is_not_there_is_one_error(tmp_path: Path) -> None:
         read_labels(tmp_path / "none.csv", ["S-AB"])
 
 
-@pytest.mark.skipif(not PHANTOM_XA.is_dir(), reason="no real phantom set beside us")
 def test_real_frames_get_the_labels_of_their_sequence_or_their_own(
+    phantom_xa: Path,
     tmp_path: Path,
 ) -> None:
     spec = FolderSpec(
-        folder=PHANTOM_XA, layout="pairs", labels=LabelMap(classes=("catheter",))
+        folder=phantom_xa, layout="pairs", labels=LabelMap(classes=("catheter",))
     )
     key = SiteKey.load_or_create(tmp_path / "key")
     choice = DataChoice(

@@ -15,7 +15,6 @@ from experiments.fewshot_data import folder_data, labelled_sequences
 from experiments.fewshot_split import PARTS, Chosen, DataChoice, divide
 from experiments.model_source import data_settings_of
 
-PHANTOM_XA = Path(__file__).resolve().parents[3] / "shared" / "data" / "phantom_xa"
 NAMES = ["S-A", "S-B", "S-C", "S-D", "S-E"]
 
 
@@ -96,10 +95,11 @@ def test_two_sequences_are_too_few_for_three_parts() -> None:
         divide(frames([0, 1]), choice(split_by="sequence"), NAMES, seed=0)
 
 
-@pytest.mark.skipif(not PHANTOM_XA.is_dir(), reason="no real phantom set beside us")
-def test_views_of_a_real_phantom_go_where_they_are_sent(tmp_path: Path) -> None:
+def test_views_of_a_real_phantom_go_where_they_are_sent(
+    phantom_xa: Path, tmp_path: Path
+) -> None:
     spec = FolderSpec(
-        folder=PHANTOM_XA, layout="pairs", labels=LabelMap(classes=("catheter",))
+        folder=phantom_xa, layout="pairs", labels=LabelMap(classes=("catheter",))
     )
     key = SiteKey.load_or_create(tmp_path / "key")
     settings = data_settings_of({}, 32)

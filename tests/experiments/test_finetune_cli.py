@@ -9,7 +9,6 @@ from experiments.fewshot import ALL
 from experiments.finetune_cli import default_output, finetune_command, parse_shots
 from strategies.settings import SettingsError
 
-PHANTOM_XA = Path(__file__).resolve().parents[3] / "shared" / "data" / "phantom_xa"
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(finetune_command)
 SMALL = ["random", "--model-name", "unet", "--image-size", "32", "--no-mlflow"]
@@ -62,12 +61,11 @@ def test_a_wrong_option_is_one_error_and_nothing_is_written(
     assert not output.exists()
 
 
-@pytest.mark.skipif(not PHANTOM_XA.is_dir(), reason="no real phantom set beside us")
 def test_frames_of_a_folder_leave_no_picture_and_no_name_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    phantom_xa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ENDOFED_CACHE", str(tmp_path / "cache"))
-    options = ["--data", str(PHANTOM_XA), "--classes", "catheter", "--layout", "pairs"]
+    options = ["--data", str(phantom_xa), "--classes", "catheter", "--layout", "pairs"]
     options += ["--key", str(tmp_path / "key"), "--train-sequences", "1,2"]
     folder = tmp_path / "new"
     code, text = call(*SMALL, *options, "--output", str(folder))

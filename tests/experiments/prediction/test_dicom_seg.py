@@ -18,8 +18,6 @@ from experiments.prediction.dicom_seg import (
 )
 from tests.experiments.prediction.scenes import MakeXa
 
-IM2 = Path(__file__).resolve().parents[4] / "shared/data/phantom_xa/dicom/IM2.dcm"
-
 
 def random_masks(
     frames: int, height: int, width: int, *, overlap: bool = True
@@ -192,10 +190,10 @@ def test_a_header_without_numbers_is_refused_without_quoting_it(
     assert "DOE" not in str(caught.value)
 
 
-def test_a_real_angiogram_takes_a_segmentation(tmp_path: Path) -> None:
-    if not IM2.is_file():
-        pytest.skip("the real angiogram (shared/data/phantom_xa) is not beside us")
+def test_a_real_angiogram_takes_a_segmentation(
+    phantom_xa: Path, tmp_path: Path
+) -> None:
     source = tmp_path / "a.dcm"
-    source.write_bytes(IM2.read_bytes())
+    source.write_bytes((phantom_xa / "dicom" / "IM2.dcm").read_bytes())
     masks = random_masks(12, 512, 512)
     check_both_readers(source, write(source, masks), masks)
