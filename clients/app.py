@@ -6,12 +6,13 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from clients.containment import contain_failures
-from clients.evaluation import evaluate
 from clients.hospital import Hospital
 from clients.networks import receive_model
 from clients.optimisation import TrainPlan, TrainReport
 from clients.prototypes import find_prototypes
 from clients.proxies import distil_on_proxies
+from clients.site_mods import keep_site_rules
+from clients.site_privacy import guard_change
 from clients.training import Retention, train_on_labels, train_with_teachers
 from models.network import SegmentationNetwork
 from strategies import messages
@@ -24,8 +25,11 @@ join_flowers_log()
 
 app = ClientApp()
 
+# The first is the outermost: what the rules of a site refuse is contained, too.
+MODS = [contain_failures, keep_site_rules]
 
-@app.query(mods=[contain_failures])
+
+@app.query(mods=MODS)
 def introduce(message: Message, context: Context) -> Message:
     """Say who this hospital is: its name, counts, classes and digests."""
     settings = RunSettings.from_run_config(context.run_config)
@@ -38,7 +42,7 @@ def introduce(message: Message, context: Context) -> Message:
     return Message(content, reply_to=message)
 
 
-@app.query("prototypes", mods=[contain_failures])
+@app.query("prototypes", mods=MODS)
 def tell_prototypes(message: Message, context: Context) -> Message:
     """Tell the tokens that stand for this hospital's frames; they leave it."""
     settings = RunSettings.from_run_config(context.run_config)
@@ -53,13 +57,13 @@ def tell_prototypes(message: Message, context: Context) -> Message:
         settings=settings.frames,
         batch_size=settings.train.batch_size,
         device=hospital.device,
-        seed=_plan(settings, job, "prototypes", hospital.name, 1).seed,
+        seed=_plan(settings, job, "prototypes", hospital, 1).seed,
     )
     content = messages.pack_reply(hospital.name, {}, state={messages.TOKENS: tokens})
     return Message(content, reply_to=message)
 
 
-@app.train(mods=[contain_failures])
+@app.train(mods=MODS)
 def train_local(message: Message, context: Context) -> Message:
     """Train the received model on this hospital's labels."""
     settings = RunSettings.from_run_config(context.run_config)
@@ -71,7 +75,7 @@ def train_local(message: Message, context: Context) -> Message:
     return _train(message, context, settings, "local", steps)
 
 
-@app.train("overseas", mods=[contain_failures])
+@app.train("overseas", mods=MODS)
 def train_overseas(message: Message, context: Context) -> Message:
     """Train a neighbour's model on this hospital's labels."""
     settings = RunSettings.from_run_config(context.run_config)
@@ -88,7 +92,7 @@ def train_overseas(message: Message, context: Context) -> Message:
     )
 
 
-@app.train("distil", mods=[contain_failures])
+@app.train("distil", mods=MODS)
 def train_distil(message: Message, context: Context) -> Message:
     """Train this hospital's model on its labels and its teachers."""
     settings = RunSettings.from_run_config(context.run_config)
@@ -98,7 +102,7 @@ def train_distil(message: Message, context: Context) -> Message:
         model := receive_model(hospital.recipe, job.weights, source="the student"),
         job.teachers,
         hospital.split.train,
-        _plan(settings, job, "distil", hospital.name, settings.train.steps),
+        _plan(settings, job, "distil", hospital, settings.train.steps),
         hospital.device,
         settings=settings.fedefm,
         beta=settings.fedefm.beta_in(job.round_number),
@@ -109,7 +113,7 @@ def train_distil(message: Message, context: Context) -> Message:
     return _trained_reply(message, hospital, settings, model, report)
 
 
-@app.train("proxy", mods=[contain_failures])
+@app.train("proxy", mods=MODS)
 def train_on_proxies(message: Message, context: Context) -> Message:
     """Let all silos' models teach the accumulated one on simulated frames."""
     settings = RunSettings.from_run_config(context.run_config)
@@ -121,7 +125,7 @@ def train_on_proxies(message: Message, context: Context) -> Message:
         ),
         job.teachers,
         # Whoever computes it, the result is the same.
-        _plan(settings, job, "proxy", "", settings.fedefm.proxy_steps),
+        _plan(settings, job, "proxy", hospital, settings.fedefm.proxy_steps, site=""),
         hospital.device,
         settings=settings.fedefm,
         image_size=settings.frames.frame_size,
@@ -131,14 +135,14 @@ def train_on_proxies(message: Message, context: Context) -> Message:
     return _trained_reply(message, hospital, settings, model, report)
 
 
-@app.evaluate(mods=[contain_failures])
+@app.evaluate(mods=MODS)
 def measure(message: Message, context: Context) -> Message:
     """Measure the received model on this hospital's validation or test frames."""
     settings = RunSettings.from_run_config(context.run_config)
     hospital = Hospital.from_node_config(context.node_config, settings)
     job = messages.unpack_job(message)
     frames = hospital.split.test if job.split == "test" else hospital.split.validation
-    evaluation = evaluate(
+    evaluation = hospital.task.measure(
         receive_model(hospital.recipe, job.weights, source="the global model"),
         frames,
         settings=settings.frames,
@@ -161,7 +165,7 @@ def _train(
     hospital = Hospital.from_node_config(context.node_config, settings)
     job = messages.unpack_job(message)
     model = receive_model(hospital.recipe, job.weights, source="the received model")
-    plan = _plan(settings, job, phase, hospital.name, steps)
+    plan = _plan(settings, job, phase, hospital, steps)
     report = train_on_labels(
         model, hospital.split.train, plan, hospital.device, retention=retention
     )
@@ -176,14 +180,21 @@ def _train_at_home(
         return {}
     copy = receive_model(hospital.recipe, job.weights, source="the student")
     steps = settings.fedefm.overseas_steps
-    plan = _plan(settings, job, "at home", hospital.name, steps)
+    plan = _plan(settings, job, "at home", hospital, steps)
     train_on_labels(copy, hospital.split.train, plan, hospital.device)
     return {hospital.name: copy.trainable_state()}
 
 
 def _plan(
-    settings: RunSettings, job: messages.Job, phase: str, site: str, steps: int
+    settings: RunSettings,
+    job: messages.Job,
+    phase: str,
+    hospital: Hospital,
+    steps: int,
+    *,
+    site: str | None = None,
 ) -> TrainPlan:
+    """Plan a phase; `site` = what the seed depends on, if not on the hospital."""
     return TrainPlan(
         steps=steps,
         learning_rate=settings.train.learning_rate_in(
@@ -195,10 +206,11 @@ def _plan(
             settings.seed,
             round_number=job.round_number,
             phase=phase,
-            site=site,
+            site=hospital.name if site is None else site,
             owner=job.owner,
         ),
-        deadline_s=0.9 * settings.phase_timeout_s,
+        deadline_s=hospital.seconds_for(settings),
+        task=hospital.task,
     )
 
 
@@ -223,8 +235,22 @@ def _trained_reply(
     content = messages.pack_reply(
         hospital.name,
         metrics,
-        state=model.trainable_state(),
+        state=_what_may_leave(message, hospital, model),
         wire=settings.wire,
         owner=messages.unpack_owner(message),
     )
     return Message(content, reply_to=message)
+
+
+def _what_may_leave(
+    message: Message, hospital: Hospital, model: SegmentationNetwork
+) -> State:
+    """Return the trained weights as the site's own file allows them to leave."""
+    trained = model.trainable_state()
+    # Proxy frames are simulated: their training saw nothing of this site.
+    if hospital.privacy.clip_norm <= 0 or (
+        message.metadata.message_type == messages.PROXY
+    ):
+        return trained
+    received = messages.unpack_job(message).weights or {}
+    return guard_change(trained, received, hospital.privacy)

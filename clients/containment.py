@@ -17,6 +17,7 @@ from clients.data.errors import DataError
 from clients.optimisation import TrainingError
 from models.taps import TapError
 from models.weights import WeightsError
+from strategies.audit import AuditError
 from strategies.messages import error_reply
 from strategies.settings import SettingsError
 from strategies.transport_exact import TransportError
@@ -30,6 +31,7 @@ SAFE_ERRORS = (
     SettingsError,
     TapError,
     TransportError,
+    AuditError,
 )
 
 

@@ -1,27 +1,38 @@
 """A hospital as the app sees it: its name, its frames and its device.
 
 Site facts come through the node config: `partition-id` in a simulation, where the
-sites file lists the hospitals, or `site` and `data-dir` at a real site.
+sites file lists the hospitals, `site-file` (the path of its site.toml) at a deployed
+site, or `site` and `data-dir` in a trial without one.
 """
 
 import functools
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from clients.data.errors import DataError
+from clients.data.identity import SiteKey
 from clients.data.splits import Split, split_by_patient
 from clients.networks import digest_of_frozen
-from clients.sites import SiteSpec, deployed_site, load_frames, load_sites
+from clients.site_file import Limits, Machine, Privacy, SiteFile
+from clients.site_rules import seconds_allowed
+from clients.sites import SiteSpec, deployed_site, load_sites, load_typed_frames
+from clients.tasks import Task, choose_task
+from clients.versions import software_versions
 from models.assembly import Recipe
 from strategies.data_settings import DataSettings
 from strategies.randomness import derive_seed
 from strategies.settings import RunSettings, SettingValue
 
 log = logging.getLogger(__name__)
+
+KEY_FILE, CACHE_FOLDER = "site.key", "cache"
+"""In the folder that a deployed site may write."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,9 @@ class Hospital:
     device: torch.device
     num_sites: int  # hospitals that the sites file lists; 0 where nobody knows
     recipe: Recipe  # of the run's network, with this machine's checkpoint
+    task: Task  # what the network is trained for
+    limits: Limits = field(default_factory=Limits)  # of a deployed site
+    privacy: Privacy = field(default_factory=Privacy)  # of weights that leave it
 
     @classmethod
     def from_node_config(
@@ -51,17 +65,30 @@ class Hospital:
         Raises:
             DataError: If the node is nobody known or its data cannot be used.
         """
-        spec, num_sites = _find_site(node_config, settings)
+        site = _read_site_file(node_config)
+        if site is None:
+            spec, num_sites = _find_site(node_config, settings)
+            machine = Machine(checkpoint=str(node_config.get("checkpoint", "")))
+            limits, privacy, state = Limits(), Privacy(), None
+        else:
+            spec, num_sites, machine = site.spec, 0, site.machine
+            limits, privacy, state = site.limits, site.privacy, machine.state
+        split, type_of = _read_split(spec, settings.frames, settings.seed, state)
         return cls(
             name=spec.name,
             spec=spec,
-            split=_read_split(spec, settings.frames, settings.seed),
-            device=prepare_device(settings),
+            split=split,
+            device=prepare_device(_on(machine, settings)),
             num_sites=num_sites,
-            recipe=settings.model.recipe(
-                settings.seed, checkpoint=str(node_config.get("checkpoint", ""))
-            ),
+            recipe=settings.model.recipe(settings.seed, checkpoint=machine.checkpoint),
+            task=_choose_task(spec, settings, type_of),
+            limits=limits,
+            privacy=privacy,
         )
+
+    def seconds_for(self, settings: RunSettings) -> float:
+        """Return after how many seconds a training is given up here."""
+        return seconds_allowed(self.limits, settings)
 
     def facts(self) -> dict[str, str | int | float | bool | list[str]]:
         """Return what the hospital says of itself: counts, classes and digests."""
@@ -83,6 +110,7 @@ class Hospital:
             **{f"frames-{name}": len(frames) for name, frames in parts.items()},
             **{f"digest-{name}": frames.digest() for name, frames in parts.items()},
             "digest-frozen": digest_of_frozen(self.recipe),
+            **software_versions(),
         }
 
 
@@ -115,6 +143,17 @@ def prepare_device(settings: RunSettings) -> torch.device:
     return torch.device("cuda")
 
 
+def _read_site_file(node_config: Mapping[str, SettingValue]) -> SiteFile | None:
+    path = node_config.get("site-file")
+    return SiteFile.read(Path(str(path))) if path else None
+
+
+def _on(machine: Machine, settings: RunSettings) -> RunSettings:
+    """Return the run's settings with the device that the site decided on."""
+    is_decided = machine.device != "auto"
+    return replace(settings, device=machine.device) if is_decided else settings
+
+
 def _find_site(
     node_config: Mapping[str, SettingValue], settings: RunSettings
 ) -> tuple[SiteSpec, int]:
@@ -139,9 +178,17 @@ def _find_site(
 # A process of the simulation serves many messages of many hospitals. Frames depend on
 # nothing but these arguments, so each hospital's are read once per process.
 @functools.lru_cache(maxsize=16)
-def _read_split(spec: SiteSpec, settings: DataSettings, seed: int) -> Split:
+def _read_split(
+    spec: SiteSpec, settings: DataSettings, seed: int, state: Path | None
+) -> tuple[Split, Tensor]:
     data_seed = derive_seed(seed, round_number=0, phase="data", site=spec.name)
-    frames = load_frames(spec, settings=settings, seed=data_seed)
+    frames, type_of = load_typed_frames(
+        spec,
+        settings=settings,
+        seed=data_seed,
+        key=None if state is None else SiteKey.load_or_create(state / KEY_FILE),
+        cache=None if state is None else state / CACHE_FOLDER,
+    )
     try:
         split = split_by_patient(frames, seed=data_seed)
     except DataError as error:
@@ -153,4 +200,11 @@ def _read_split(spec: SiteSpec, settings: DataSettings, seed: int) -> Split:
         len(split.validation),
         len(split.test),
     )
-    return split
+    return split, type_of
+
+
+def _choose_task(spec: SiteSpec, settings: RunSettings, type_of: Tensor) -> Task:
+    try:
+        return choose_task(settings.model, spec.data_types, type_of)
+    except DataError as error:
+        raise DataError(f"Hospital '{spec.name}': {error}") from None

@@ -8,12 +8,14 @@ knows nothing of Flower.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clients.data.batches import Batch, training_batches
 from clients.data.frames import Frames
+from clients.tasks import Segmentation, Task
 from models.network import SegmentationNetwork
 from strategies.data_settings import DataSettings
 from strategies.train_settings import TrainSettings
@@ -33,6 +35,7 @@ class TrainPlan:
     data: DataSettings
     seed: int  # decides batches and augmentation
     deadline_s: float  # the phase is given up after this many seconds
+    task: Task = field(default_factory=Segmentation)
 
 
 @dataclass
@@ -87,9 +90,8 @@ def descend(
         TrainingError: If the loss is not finite or the deadline passes.
     """
     model.to(device).train()
-    parameters = [one for one in model.parameters() if one.requires_grad]
     optimiser = torch.optim.AdamW(
-        parameters,
+        parameter_groups(model, plan.settings.transformer_rate),
         lr=plan.learning_rate,
         weight_decay=plan.settings.weight_decay,
         fused=True,  # a third of the time for a network of many small tensors
@@ -112,16 +114,56 @@ def descend(
             )
         ramp = min((step + 1) / (plan.settings.warmup_steps + 1), 1.0)
         for group in optimiser.param_groups:
-            group["lr"] = plan.learning_rate * ramp
+            group["lr"] = plan.learning_rate * ramp * group["scale"]
         loss = loss_of(next(batches), report)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
                 f"the loss became {loss.item()} in step {step + 1}. "
                 "Lower train.learning-rate"
             )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, max_norm=1.0)
-        optimiser.step()
+        take_step(optimiser, loss)
         report.losses.append(float(loss.detach()))
     return report
+
+
+def parameter_groups(model: nn.Module, transformer_rate: float) -> list[dict[str, Any]]:
+    """Divide what trains by its share of the learning rate.
+
+    Args:
+        model: A segmentation network, or one with such a network inside.
+        transformer_rate: Share of transformers, see
+            `SegmentationNetwork.transformer_parts`; all else has 1.
+
+    Returns:
+        Groups for an optimiser with `params` and `scale`; none is empty.
+    """
+    parts = [
+        part
+        for network in model.modules()
+        if isinstance(network, SegmentationNetwork)
+        for part in network.transformer_parts()
+    ]
+    slow = {id(one) for part in parts for one in part.parameters()}
+    groups: dict[float, list[nn.Parameter]] = {}
+    for one in model.parameters():
+        if one.requires_grad:
+            scale = transformer_rate if id(one) in slow else 1.0
+            groups.setdefault(scale, []).append(one)
+    return [{"params": ones, "scale": scale} for scale, ones in groups.items()]
+
+
+def take_step(
+    optimiser: torch.optim.Optimizer, loss: Tensor, *, clip_norm: float = 1.0
+) -> None:
+    """Descend once.
+
+    Args:
+        optimiser: Of the parameters that train.
+        loss: Scalar.
+        clip_norm: Largest L2 norm of the gradient over all parameters.
+    """
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters = [one for group in optimiser.param_groups for one in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, max_norm=clip_norm)
+    optimiser.step()

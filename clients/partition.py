@@ -4,7 +4,9 @@ The unseen-data setting of FedEFM (arXiv 2501.16992): "unseen data percentage" i
 share of a silo's data types that no other silo holds; 100 % means that no two silos
 have a type in common. It counts **types**. Counted by frames it may differ: in the
 paper's illustration the first silo has 50 % of unseen types and 73.6 % of unseen
-frames. How the paper divided its own data is not published. Two more schemes stand
+frames. How the paper divided its own data is not published, and at 100 % its table and
+its ablation disagree (FedEFM contradiction 2: 98.2 and 84.9 % accuracy), so that no
+published number is a target here. Two more schemes stand
 beside it: a type per silo, and the Dirichlet mixtures of Hsu et al., "Measuring the
 Effects of Non-Identical Data Distribution" (arXiv 1909.06335, section 3).
 

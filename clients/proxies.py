@@ -88,6 +88,7 @@ def distil_on_proxies(
         seed=plan.seed ^ 1,
         prototypes=prototypes,
         common=common,
+        task=plan.task,
     )
 
     def loss_of(batch: Batch, report: TrainReport) -> Tensor:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from clients.data.errors import DataError
 from clients.data.frames import Frames, join_frames
 from clients.data.identity import SiteKey
@@ -26,6 +28,7 @@ from clients.sources import (
     into_memory,
     load_folder_source,
     load_simulated,
+    number_of_sequences,
 )
 from models.classes import CLASS_NAMES
 from strategies.data_settings import DataSettings
@@ -83,13 +86,13 @@ def load_sites(path: str) -> tuple[SiteSpec, ...]:
         DataError: If the file cannot be read, or with all its mistakes at once.
     """
     source = Path(path).absolute() if path else DEFAULT_SITES
-    document = _parse(source)
+    document = read_document(source, "sites file")
     mistakes = find_mistakes(document, source.parent)
     if mistakes:
         raise DataError(
             f"{len(mistakes)} mistake(s) in the sites file: {'; '.join(mistakes)}."
         )
-    specs = [_read_site(table, source.parent) for table in document["site"]]
+    specs = [read_site(table, source.parent) for table in document["site"]]
     return tuple(sorted(specs, key=lambda spec: spec.name))
 
 
@@ -119,6 +122,26 @@ def load_frames(
     Raises:
         DataError: Naming the hospital, never a file or a patient.
     """
+    frames, _ = load_typed_frames(
+        spec, settings=settings, seed=seed, key=key, cache=cache
+    )
+    return frames
+
+
+def load_typed_frames(
+    spec: SiteSpec,
+    *,
+    settings: DataSettings,
+    seed: int,
+    key: SiteKey | None = None,
+    cache: Path | None = None,
+) -> tuple[Frames, Tensor]:
+    """Do what `load_frames` does, and tell of which data type each sequence is.
+
+    Returns:
+        The frames, and int64 (sequences,): by the number of a frame's sequence, which
+        of the hospital's `data_types` it is of.
+    """
     try:
         parts = _load_sources(spec, settings, seed, key, cache)
         frames = parts[0]
@@ -130,7 +153,8 @@ def load_frames(
                 f"At least {spec.min_patients} patients are needed (min-patients), got "
                 f"{num_patients}. Add patients, or lower min-patients."
             )
-        return frames
+        numbers = [spec.data_types.index(one.data_type) for one in spec.sources]
+        return frames, number_of_sequences(parts, numbers)
     except DataError as error:
         raise DataError(f"Hospital '{spec.name}': {error}") from None
 
@@ -172,21 +196,42 @@ def _load_sources(
     return parts
 
 
-def _parse(source: Path) -> dict[str, Any]:
+def read_document(source: Path, what: str) -> dict[str, Any]:
+    """Read a TOML file that a person wrote.
+
+    Args:
+        source: Path of the file.
+        what: How the message calls it, such as "sites file".
+
+    Returns:
+        Its content, not yet checked.
+
+    Raises:
+        DataError: If it cannot be read or is no TOML; without its path.
+    """
     try:
         return tomllib.loads(source.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"line \d+, column \d+|end of document", str(error))
         where = f" near {place[0]}" if place else ""
-        raise DataError(f"The sites file is not valid TOML{where}.") from None
+        raise DataError(f"The {what} is not valid TOML{where}.") from None
     except (OSError, UnicodeDecodeError, ValueError):
         raise DataError(
-            "The sites file cannot be read: give the absolute path of a UTF-8 text "
+            f"The {what} cannot be read: give the absolute path of a UTF-8 text "
             "file that this program's user may read."
         ) from None
 
 
-def _read_site(table: Mapping[str, Any], beside: Path) -> SiteSpec:
+def read_site(table: Mapping[str, Any], beside: Path) -> SiteSpec:
+    """Read a [[site]] table in which `find_mistakes` found none.
+
+    Args:
+        table: As written.
+        beside: Folder to which its paths are relative.
+
+    Returns:
+        The hospital.
+    """
     sources = table.get("source", [table])
     return SiteSpec(
         name=table["name"],
@@ -251,4 +296,4 @@ def deployed_site(node_config: Mapping[str, Any]) -> SiteSpec:
         raise DataError(
             f"{len(mistakes)} mistake(s) in the node config: {'; '.join(mistakes)}."
         )
-    return _read_site(table, here)
+    return read_site(table, here)

@@ -4,11 +4,13 @@ Each source says of which data type its frames are, and how they are loaded. Wha
 written in a sites file is read in `clients.sites`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from clients.annotations.annotation import LabelMap
 from clients.data.catalogue import FolderSpec
@@ -171,6 +173,23 @@ def into_memory(frames: Frames) -> FrameSet:
     if len(frames) == 0:
         raise DataError("At least one frame is needed, got none.")
     return frames.subset(torch.arange(len(frames)))
+
+
+def number_of_sequences(parts: Sequence[Frames], numbers: Sequence[int]) -> Tensor:
+    """Tell of every sequence from which part it comes.
+
+    Args:
+        parts: What `join_frames` puts together, or a single one.
+        numbers: One of each part.
+
+    Returns:
+        int64 (sequences,): the part's number by that of a sequence after joining.
+    """
+    if len(parts) == 1:  # whose sequences keep their numbers
+        return torch.full((int(parts[0].sequences.max()) + 1,), numbers[0])
+    # Joining numbers sequences anew, source after source.
+    counts = torch.tensor([len(part.sequences.unique()) for part in parts])
+    return torch.tensor(list(numbers)).repeat_interleave(counts)
 
 
 def _has_bright_devices(domain: str) -> bool:

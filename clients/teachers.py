@@ -17,11 +17,11 @@ from torch.func import functional_call
 
 from clients.data.batches import Batch
 from clients.optimisation import TrainReport
+from clients.tasks import Segmentation, Task
 from models.network import SegmentationNetwork, SegmentationOutput
 from models.taps import forward_with_tap
 from models.weights import check_weights, weights_digest
 from strategies.accumulation import State
-from strategies.distillation import distillation_loss, distillation_shares
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.randomness import generator_from
 from strategies.transport import pool_to_nodes
@@ -131,6 +131,7 @@ class Panel:
         controls: Mapping[str, State] | None = None,
         prototypes: Mapping[str, Tensor] | None = None,
         common: State | None = None,
+        task: Task | None = None,
     ) -> None:
         """Gather the teachers.
 
@@ -144,6 +145,7 @@ class Panel:
             prototypes: (k, dim) by host, for `score` "common". A teacher without any
                 gets the mean score of the others.
             common: Theta, whose encoder makes the tokens of `score` "common".
+            task: How students and teachers are compared; None = as segmentations.
 
         Raises:
             WeightsError: If tensors are not of the student's network.
@@ -151,7 +153,7 @@ class Panel:
                 although there is somebody to score.
         """
         controls = controls or {}
-        self.settings = settings
+        self.settings, self._task = settings, task or Segmentation()
         self._teachers, self._controls = sorted(teachers), sorted(controls)
         if shared := sorted(set(teachers) & set(controls)):
             raise ValueError(
@@ -206,14 +208,14 @@ class Panel:
         )
         report.note("control_scores", _means(controls))
         by_frame = self.settings.weight_per == "sample"
-        compare = distillation_shares if by_frame else distillation_loss
         losses = [
-            compare(
+            self._task.teacher_loss(
                 student.logits,
                 answers[name].logits,
+                batch,
                 temperature=self.settings.temperature,
-                valid=batch.valid,
                 classes=classes,
+                by_frame=by_frame,
             )
             for name in self._teachers
         ]

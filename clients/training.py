@@ -14,13 +14,12 @@ from torch import Tensor
 from clients.data.batches import Batch
 from clients.data.frames import Frames
 from clients.optimisation import TrainPlan, TrainReport, descend
+from clients.tasks import LabelLoss
 from clients.teachers import Panel, TeacherBank
-from models.deep_supervision import DeepSupervisionLoss
-from models.mixed_loss import MixedLoss
 from models.network import SegmentationNetwork, SegmentationOutput
 from models.taps import forward_with_tap
 from strategies.accumulation import State
-from strategies.distillation import distillation_loss, multishot_loss
+from strategies.distillation import multishot_loss
 from strategies.fedefm_settings import FedEFMSettings
 
 
@@ -61,7 +60,7 @@ def train_on_labels(
     Raises:
         TrainingError: If the loss is not finite or the deadline passes.
     """
-    criterion = plan.settings.criterion()
+    label_loss = plan.task.label_loss(plan.settings)
     former = None
     if retention is not None and retention.beta > 0:
         former = TeacherBank(
@@ -70,16 +69,16 @@ def train_on_labels(
 
     def loss_of(batch: Batch, report: TrainReport) -> Tensor:
         output = model.forward_with_features(batch.images)
-        loss = _label_loss(criterion, output, batch)
+        loss = label_loss(output, batch)
         report.label_losses.append(float(loss.detach()))
         if former is None or retention is None:
             return loss
         (answer,) = former.ask(batch.images).values()
-        kept = distillation_loss(
+        kept = plan.task.teacher_loss(
             output.logits,
             answer.logits,
+            batch,
             temperature=retention.temperature,
-            valid=batch.valid,
             classes=_taught_classes(retention.distil_classes, batch),
         )
         return (1 - retention.beta) * loss + retention.beta * kept
@@ -124,13 +123,14 @@ def train_with_teachers(
         ValueError: If `common` is missing, a control has a teacher's name, or the tap
             or the grid does not fit the network.
     """
-    criterion = plan.settings.criterion()
+    label_loss_of = plan.task.label_loss(plan.settings)
     panel = Panel(
         model,
         teachers,
         device,
         settings=settings,
         seed=plan.seed ^ 1,
+        task=plan.task,
         controls=controls,
         prototypes=prototypes,
         common=common,
@@ -138,14 +138,14 @@ def train_with_teachers(
 
     def loss_of(batch: Batch, report: TrainReport) -> Tensor:
         student = forward_with_tap(model, batch.images, settings.tap)
-        label_loss = _label_loss(criterion, student, batch)
+        label_loss = label_loss_of(student, batch)
         report.label_losses.append(float(label_loss.detach()))
         classes = _taught_classes(settings.distil_classes, batch)
         lesson = panel.teach(student, batch, report, classes=classes)
         for name, answer in lesson.answers.items():
-            report.note("teacher_losses", {name: _label_loss(criterion, answer, batch)})
+            report.note("teacher_losses", {name: label_loss_of(answer, batch)})
         if settings.weight_per == "sample" and settings.weight_scope == "loss":
-            label_loss = _label_losses(criterion, student, batch)
+            label_loss = _label_losses(label_loss_of, student, batch)
         return multishot_loss(
             label_loss, lesson.losses, lesson.weights, beta=beta, settings=settings
         )
@@ -158,21 +158,8 @@ def _taught_classes(distil_classes: str, batch: Batch) -> Tensor | None:
     return ~batch.annotated if distil_classes == "unannotated" else None
 
 
-def _label_loss(
-    criterion: MixedLoss, output: SegmentationOutput, batch: Batch
-) -> Tensor:
-    """Compare a pass with the labels, at every head that the network has."""
-    labels = (batch.masks, batch.annotated, batch.valid)
-    if not output.auxiliaries:
-        plain: Tensor = criterion(output.logits, *labels)
-        return plain
-    supervised = DeepSupervisionLoss(criterion)
-    loss: Tensor = supervised(output.logits, output.auxiliaries, *labels)
-    return loss
-
-
 def _label_losses(
-    criterion: MixedLoss, output: SegmentationOutput, batch: Batch
+    label_loss: LabelLoss, output: SegmentationOutput, batch: Batch
 ) -> Tensor:
     """Return the label loss of each frame on its own, (batch,)."""
 
@@ -183,12 +170,6 @@ def _label_losses(
             output.features[frame],
             tuple(logits[frame] for logits in output.auxiliaries),
         )
-        part = Batch(
-            batch.images[frame],
-            batch.masks[frame],
-            batch.annotated[frame],
-            batch.valid[frame],
-        )
-        return _label_loss(criterion, seen, part)
+        return label_loss(seen, batch.frame(index))
 
     return torch.stack([one(index) for index in range(len(batch))])

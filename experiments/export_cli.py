@@ -79,6 +79,11 @@ def export_command(
             found = _write_adapter(Path(model), output, base)
         else:
             source = open_model(model, name=name, image_size=image_size, seed=seed)
+            if source.labels and to != "card":
+                raise ExportError(
+                    "This model classifies whole frames; only its card can be "
+                    "exported (--to card)."
+                )
             if precision == "float32":
                 frames = None
             elif calibration_data is None:

@@ -115,6 +115,7 @@ def draw_study(
         shown.masks,
         predictions,
         temporary,
+        annotated=shown.annotated,
         title=f"{_domain(study).capitalize()}, {shots_text(settings.shots[-1])} "
         f"labelled frames, seed {settings.seeds[0]}; of each test patient the middle "
         "frame with a device",

@@ -104,7 +104,7 @@ def starting_point(
     network: SegmentationNetwork
     if task.start == "random":
         network = _refusing(lambda: _random(recipe, task.seed))
-    elif recipe.name == source.recipe.name:
+    elif recipe.name == source.recipe.name and not source.labels:
         network = copy.deepcopy(source.network)
     else:
         network = _refusing(lambda: _random(recipe, task.seed))

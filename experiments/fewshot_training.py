@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clients.optimisation import take_step
 from experiments.fewshot import (
     SCORES,
     FinetuneError,
@@ -104,8 +105,8 @@ def finetune_once(task: FinetuneTask, study: Study) -> FinetuneOutcome:
         steps=trained.steps,
         curve=trained.curve,
     )
-    if study.models is not None and study.settings.task == "segment":
-        _save(point, result, study, study.models / task.name)
+    if study.models is not None:
+        _save(objective.model, result, study, study.models / task.name)
     return FinetuneOutcome(result, predicted)
 
 
@@ -183,7 +184,6 @@ def _train(
     optimiser = torch.optim.AdamW(
         groups, weight_decay=settings.weight_decay, fused=True
     )
-    parameters = [one for group in groups for one in group["params"]]
     yield 0, None
     for step in range(settings.steps):
         objective.model.train()
@@ -196,10 +196,7 @@ def _train(
             )
         for group in optimiser.param_groups:
             group["lr"] = group["scale"] * learning_rate_at(step, settings)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, max_norm=settings.clip_norm)
-        optimiser.step()
+        take_step(optimiser, loss, clip_norm=settings.clip_norm)
         yield step + 1, float(loss.detach())
 
 
@@ -211,10 +208,8 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
-def _save(
-    point: StartingPoint, result: FinetuneResult, study: Study, folder: Path
-) -> None:
-    network = copy.deepcopy(point.network).cpu()
+def _save(model: nn.Module, result: FinetuneResult, study: Study, folder: Path) -> None:
+    network = copy.deepcopy(model).cpu()
     source = replace(study.source, recipe=recipe_for(study.source, study.settings))
     task: dict[str, Any] = {
         "kind": study.settings.task,
@@ -226,6 +221,8 @@ def _save(
         "steps": result.chosen_step,
         "data": study.data.description,
     }
+    if study.settings.task == "classify":
+        task["labels"] = list(study.data.label_names)
     if study.data.description.get("simulated"):
         task["domain"] = study.settings.domain
     metrics = {f"test/{name}": value for name, value in result.scores.items()}

@@ -186,8 +186,7 @@ def _prepare(
     transfer = check_methods(source, settings)
     source, data = _frames(request, source, settings)
     check_shots(data, settings)
-    keeps = request.save != "none" and settings.task == "segment"
-    models = output / MODELS if keeps else None
+    models = None if request.save == "none" else output / MODELS
     study = Study(source, settings, data, device, models)
     return study, "" if transfer is None else transfer.sentence()
 

@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from experiments.classifier import plain_classifier
 from experiments.model_source import ModelSource
 from models.assembly import merged
 from models.linear_probe import LinearProbe
 from models.network import SegmentationNetwork
+from models.transfer import PooledClassifier
 from models.weights import save_weights, weights_digest
 from server.checkpoints import (
     CARD_FORMAT,
@@ -52,7 +54,10 @@ def save_finetuned(
     Raises:
         OSError: If the folder cannot be written.
     """
-    plain = merged(network)
+    if isinstance(network, PooledClassifier):
+        plain: SegmentationNetwork = plain_classifier(network)
+    else:
+        plain = merged(network)
     state = plain.state_dict()
     digest = weights_digest(state)
     card = {
@@ -107,6 +112,9 @@ def _settings(source: ModelSource, is_probe: bool) -> dict[str, Any]:
         # Adapters are merged: what is stored is the plain network, or the probe.
         "model.training": "linear-probe" if is_probe else "full",
         "model.deep-supervision": source.recipe.deep_supervision,
+        # A head for whole frames is told by the task of the card.
+        "model.task": "segmentation",
+        "model.data-types": "",
     }
     for field in fields(DataSettings):
         key = DataSettings.prefix + field.name.replace("_", "-")

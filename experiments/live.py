@@ -109,23 +109,26 @@ class LiveProgress:
         return Group(*parts, *([self._table()] if view.sites else []))
 
     def _table(self) -> Table:
-        table = Table("Site", "Train loss", "Val Dice", "Status", box=box.SIMPLE_HEAD)
+        is_pretext = self.view.classifies
+        score = "Val accuracy" if is_pretext else "Val Dice"
+        table = Table("Site", "Train loss", score, "Status", box=box.SIMPLE_HEAD)
         for name, row in list(self.view.sites.items()):
             status = Text("ok" if row.answered else UNKNOWN, style="green")
             if row.failure:
                 status = Text(row.failure, style="red")
-            table.add_row(
-                Text(name), _show(row.train_loss), _show(row.val_dice), status
-            )
+            value = row.val_accuracy if is_pretext else row.val_dice
+            table.add_row(Text(name), _show(row.train_loss), _show(value), status)
         return table
 
     def _numbers(self) -> str:
         overall = self.view.overall
         if not overall:
             return ""
-        loss, dice = finite(overall.get("train/loss")), finite(overall.get("val/dice"))
+        name = "accuracy" if self.view.classifies else "Dice"
+        loss = finite(overall.get("train/loss"))
+        score = finite(overall.get(f"val/{name.lower()}"))
         return (
-            f"train loss {_show(loss)}  val Dice {_show(dice)}  "
+            f"train loss {_show(loss)}  val {name} {_show(score)}  "
             f"EMD {_show(self.view.emd_score)}"
         )
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from experiments.classifier import labels_of, restore_classifier
 from experiments.run_config import default_run_config
 from models.assembly import Recipe, assemble_model, restore_model
 from models.network import SegmentationNetwork
 from models.registry import BUILDERS
 from server.checkpoints import CheckpointError, load_foundation, recipe_of
 from strategies.data_settings import DataSettings
+from strategies.model_settings import read_labels
 
 REGISTRY_PREFIX = "models:/"
 OFFICIAL_SUFFIXES = (".pth", ".pt")
@@ -32,6 +34,7 @@ class ModelSource:
     recipe: Recipe
     data: DataSettings  # how its frames are prepared; the size is never 0
     card: Mapping[str, Any]  # empty without one
+    labels: tuple[str, ...] = ()  # of a classifier of whole frames, as its logits
 
 
 def open_model(
@@ -103,7 +106,12 @@ def _with_card(path: Path) -> ModelSource:
                 f"The card names the network '{recipe.name}', which this version of "
                 "EndoFed does not know. Use the version that wrote it."
             )
-        network = restore_model(state, recipe)
+        labels = labels_of(card)
+        if labels:
+            network = restore_classifier(state, recipe, len(labels))
+        else:
+            network = restore_model(state, recipe)
+            labels = _labels_of_run(card)
     except FileNotFoundError:
         raise CheckpointError(
             "There is no such checkpoint. Give the path of a .safetensors file with "
@@ -123,7 +131,13 @@ def _with_card(path: Path) -> ModelSource:
         recipe=recipe,
         data=data_settings_of(card, recipe.image_size),
         card=card,
+        labels=labels,
     )
+
+
+def _labels_of_run(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the data types that a federation's classifier chooses from."""
+    return read_labels(card.get("settings", {}).get("model.data-types", ""))
 
 
 def _recipe(

@@ -6,7 +6,7 @@ Colours are from Okabe and Ito ("Color Universal Design", 2008); sky and orange 
 out from grey for colour-blind readers, too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +33,18 @@ def draw_overlays(
     path: Path,
     *,
     title: str,
+    annotated: Tensor | None = None,
 ) -> Path:
     """Draw frames beside their labels and predictions.
 
     Args:
         images: (frames, 1, size, size), values 0 to 1.
-        labels: (frames, classes, size, size), 0 or 1; every class is annotated.
+        labels: (frames, classes, size, size), 0 or 1.
         predictions: Column title -> masks of the same shape as the labels.
         path: PNG to write.
         title: Of the whole picture.
+        annotated: bool (frames, classes), whether somebody looked for a class in a
+            frame; None = always. Without that there is no Dice.
 
     Returns:
         The path.
@@ -56,6 +59,8 @@ def draw_overlays(
                 f"size, got {tuple(images.shape)}, {tuple(labels.shape)} and "
                 f"{tuple(masks.shape)}."
             )
+    if annotated is None:
+        annotated = labels.new_ones(labels.shape[:2])
     columns = 2 + len(predictions)
     figure = Figure(
         figsize=(PANEL_SIDE * columns, (PANEL_SIDE + 0.22) * len(images) + 0.75),
@@ -68,9 +73,12 @@ def draw_overlays(
             axes.set(xticks=[], yticks=[])
         _draw_masks(row[1], label.numpy())
     for index, masks in enumerate(predictions.values()):
-        for row, found, label in zip(grid, masks > 0, labels > 0, strict=True):
+        for row, found, label, known in zip(
+            grid, masks > 0, labels > 0, annotated > 0, strict=True
+        ):
             _draw_masks(row[2 + index], found.numpy())
-            row[2 + index].set_xlabel(_scores(found.numpy(), label.numpy()), fontsize=8)
+            text = scores_text(found.numpy(), label.numpy(), known.tolist())
+            row[2 + index].set_xlabel(text, fontsize=8)
     for axes, name in zip(grid[0], ("frame", "label", *predictions), strict=True):
         axes.set_title(name, fontsize=10)
     figure.suptitle(title, fontsize=11)
@@ -93,10 +101,22 @@ def _draw_masks(axes: Axes, masks: Mask) -> None:
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
-def _scores(found: Mask, label: Mask) -> str:
+def scores_text(found: Mask, label: Mask, annotated: Sequence[bool]) -> str:
+    """Say the Dice of every class, as it stands below a prediction.
+
+    Args:
+        found: bool (classes, height, width).
+        label: The same of the truth.
+        annotated: By class; an empty label that nobody drew says nothing.
+
+    Returns:
+        One line.
+    """
     values = (
-        f"{name} {dice(one, other):.2f}"
-        for name, one, other in zip(CLASS_NAMES, found, label, strict=True)
+        f"{name} {dice(one, other):.2f}" if known else f"{name} not annotated"
+        for name, one, other, known in zip(
+            CLASS_NAMES, found, label, annotated, strict=True
+        )
     )
     return f"Dice: {', '.join(values)}"
 

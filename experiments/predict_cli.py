@@ -6,7 +6,7 @@ command line, and so do the results unless the user wishes for the files' names.
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from clients.data.errors import DataError
 from clients.data.scan import POLARITIES
 from experiments.command_errors import user_errors
-from experiments.model_source import ModelSource, open_model
+from experiments.model_source import open_model
 from experiments.prediction import stream_session
+from experiments.prediction.classes import Row, classify_inputs, write_classes
 from experiments.prediction.inputs import InputFile, folder_names, list_inputs
 from experiments.prediction.options import (
     BoxOption,
@@ -52,6 +53,7 @@ from experiments.prediction.outputs import (
 from experiments.prediction.predictor import PRECISIONS, Predictor, choose_device
 from experiments.prediction.prompts import PixelPrompts
 from experiments.prediction.report import (
+    about_content,
     stream_content,
     stream_lines,
     summary_content,
@@ -123,10 +125,18 @@ def predict_command(
         if stream and output is None and write != USUAL and choice.kinds != {"tips"}:
             raise DataError("--output is missing: only tips go to standard output.")
         source = open_model(model, name=name, image_size=image_size)
+        if source.labels and (stream or prompts or write != USUAL or tile != "auto"):
+            raise DataError(
+                "This model classifies whole frames and writes their probabilities; "
+                "--write, --stream, --box, --points and --tile are for models that "
+                "segment."
+            )
         frame_size = prepared_size(
             tile,
             network_size=source.network.image_size,
-            usual=source.data.frame_size,
+            usual=source.network.image_size
+            if source.labels
+            else source.data.frame_size,
         )
         predictor = Predictor(
             source, device=place, precision=precision, compiled=compiled, folded=folded
@@ -141,22 +151,28 @@ def predict_command(
             prompts=prompts,
             output=replace(choice, model_name=source.recipe.name),
         )
-        about = _about(source, options, str(place), precision)
+        about = about_content(source, options, str(place), precision)
         if stream:
             given = stream_frames(stream, stream_size)
             failed = _run_stream(given, predictor, options, frames, output)
         elif output is not None:
             names = folder_names(files, keep_names=keep_names)
-            folders = {number: output / text for number, text in names.items()}
-            failed = _run_files(files, folders, predictor, options, output, about)
+            rows: list[Row] = []
+            if source.labels:
+                work = partial(classify_inputs, files, names, predictor, options, rows)
+            else:
+                folders = {number: output / text for number, text in names.items()}
+                work = partial(predict_inputs, files, folders, predictor, options)
+            failed = _run_files(len(files), work, options, output, about)
+            if source.labels:
+                write_classes(output, source.labels, rows)
     if failed:
         raise typer.Exit(SOME_FAILED)
 
 
 def _run_files(
-    files: list[InputFile],
-    folders: Mapping[int, Path],
-    predictor: Predictor,
+    count: int,
+    work: Callable[..., Iterator[InputReport]],
     options: PredictOptions,
     output: Path,
     about: Mapping[str, Any],
@@ -173,13 +189,9 @@ def _run_files(
         transient=True,
         disable=not status.is_terminal,  # a log file has no use for a bar
     ) as progress:
-        overall = progress.add_task("Inputs", total=len(files))
+        overall = progress.add_task("Inputs", total=count)
         current = progress.add_task("Frames", total=None)
-        for report in predict_inputs(
-            files,
-            folders,
-            predictor,
-            options,
+        for report in work(
             times=times,
             on_frames=lambda done, total: progress.update(
                 current, completed=done, total=total
@@ -257,24 +269,6 @@ def _files(
     if not files:
         raise DataError("There is nothing to predict: name images or folders of them.")
     return files
-
-
-def _about(
-    source: ModelSource, options: PredictOptions, device: str, precision: str
-) -> dict[str, Any]:
-    return {
-        "model": {
-            "kind": source.kind,
-            "name": source.recipe.name,
-            "image-size": source.recipe.image_size,
-            "weights-digest": source.card.get("weights-digest"),
-        },
-        "threshold": options.threshold,
-        "frame-size": options.settings.frame_size,
-        "inverted": options.inverted,
-        "device": device,
-        "precision": precision,
-    }
 
 
 def _print_line(line: str) -> None:

@@ -50,6 +50,7 @@ class SiteRow:
 
     train_loss: float | None = None
     val_dice: float | None = None  # 0 to 1
+    val_accuracy: float | None = None  # 0 to 1, where frames are classified
     failure: str = ""
     answered: bool = False
 
@@ -74,6 +75,11 @@ class RunView:
         """Take in an event; unknown ones and missing values change nothing."""
         with contextlib.suppress(TypeError, ValueError, AttributeError):
             self._apply(event)
+
+    @property
+    def classifies(self) -> bool:
+        """Tell whether the run classifies frames and has accuracies, not Dice."""
+        return "val/accuracy" in self.overall
 
     def seconds_left(self, now: float) -> float | None:
         """Estimate the time to the end of the last round.
@@ -123,6 +129,7 @@ class RunView:
             row = self.sites.setdefault(str(name), SiteRow())
             row.train_loss = finite(values.get("train/loss"))
             row.val_dice = finite(values.get("val/dice"))
+            row.val_accuracy = finite(values.get("val/accuracy"))
             row.answered = True
         self._note_failures(event)
         edges = [e for e in event.get("edges") or () if not e.get("is_control")]

@@ -25,6 +25,7 @@ CLASS_COLUMNS = {  # heading: name behind "test/catheter/", and digits to show
     "AUC": ("pooled.auc", 3),
 }
 FIGURES = ("curves", "drift", "edges", "edge_heatmap", "topology", "topology_map")
+TITLE = "Foundation model on each hospital's test frames"
 BOTH_COLUMNS = {"Dice": "test/dice", "clDice": "test/cldice"}
 
 
@@ -39,8 +40,10 @@ def federation_table(result: Mapping[str, Any]) -> Table:
         and one of each class that somebody annotated there. The last line of the
         caption says what the EMD scores were, where there were some.
     """
+    if "test/accuracy" in result["global"]:
+        return _accuracy_table(result)
     table = Table(
-        title="Foundation model on each hospital's test frames",
+        title=TITLE,
         caption="Dice, clDice, IoU, AUC: pooled over frames. HD95, ASSD, breaks, tip "
         "error: means over the frames that show the device; what is missed at an end "
         "is no break.",
@@ -89,6 +92,23 @@ def show_paths(console: Console, run_folder: Path, *, finetuned: bool) -> None:
         console.print("\nOpen the run in MLflow:")
         console.print(f"  {ui_command(run_folder)}", soft_wrap=True, highlight=False)
         console.print(f"and in a browser {RUNS_PAGE}", soft_wrap=True, highlight=False)
+
+
+def _accuracy_table(result: Mapping[str, Any]) -> Table:
+    """Make the table of a run that tells where frames come from."""
+    table = Table(title=TITLE, box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Hospital", overflow="fold")
+    names = ("accuracy", "balanced-accuracy")
+    for name in names:
+        table.add_column(name.replace("-", " "), justify="right")
+    for site, scores in (
+        *sorted(result["test"].items()),
+        ("all frames", result["global"]),
+    ):
+        table.add_row(site, *(_cell(scores.get(f"test/{name}"), 3) for name in names))
+    for site in result["missing"]:
+        table.add_row(f"[red]{site}[/]", *["missing"] * len(names))
+    return table
 
 
 def _add_rows(table: Table, name: str, scores: Mapping[str, float | None]) -> None:

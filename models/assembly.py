@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from models.adapters import merge_adapters
+from models.hybrid_vit import FoundationClassifier, HybridViT
 from models.linear_probe import LinearProbe
 from models.network import SegmentationNetwork
 from models.registry import build_model
 from models.sam import Sam
 from models.sam_checkpoint import load_official
 from models.training_modes import choose_trainable
+from models.transfer import PooledClassifier, encoder_parameters
 from models.weights import check_weights, weights_digest
 
 
@@ -34,6 +36,7 @@ class Recipe:
     lora_rank: int = 4
     deep_supervision: bool = False  # auxiliary heads; networks that offer them
     checkpoint: str = ""  # official SAM file on this machine, "" = random weights
+    num_labels: int = 0  # >= 2: a classifier of whole frames on the encoder; 0 = none
 
 
 def assemble_model(recipe: Recipe) -> SegmentationNetwork:
@@ -66,7 +69,8 @@ def assemble_model(recipe: Recipe) -> SegmentationNetwork:
         load_official(model, Path(recipe.checkpoint))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # of the adapters' and the probe's first weights
-        return choose_trainable(model, recipe.training, rank=recipe.lora_rank)
+        model = choose_trainable(model, recipe.training, rank=recipe.lora_rank)
+        return _classifier(model, recipe.num_labels) if recipe.num_labels else model
 
 
 def frozen_digest(model: SegmentationNetwork) -> str:
@@ -113,7 +117,7 @@ def restore_model(state: Mapping[str, Tensor], recipe: Recipe) -> SegmentationNe
         recipe: Of the run that made it; a checkpoint is not needed any more.
 
     Returns:
-        The plain network, or the probe on its encoder, on the CPU.
+        The plain network, or the probe or classifier on its encoder, on the CPU.
 
     Raises:
         WeightsError: If the tensors are not of this recipe.
@@ -126,6 +130,8 @@ def restore_model(state: Mapping[str, Tensor], recipe: Recipe) -> SegmentationNe
     )
     if recipe.training == "linear-probe":
         model = choose_trainable(model, recipe.training)
+    if recipe.num_labels:
+        model = _classifier(model, recipe.num_labels)
     travels = model.trainable_state()
     if recipe.training == "full" and not state.keys() - travels.keys():
         check_weights(state, travels, source="the foundation model")
@@ -150,3 +156,17 @@ def merged(model: SegmentationNetwork) -> SegmentationNetwork:
     if isinstance(encoder, Sam):
         merge_adapters(encoder)
     return plain
+
+
+def _classifier(model: SegmentationNetwork, num_labels: int) -> SegmentationNetwork:
+    """Put a head for whole frames on an encoder; nothing but these two trains.
+
+    On the hybrid of ResNet and transformer it is the model of FedEFM's released code.
+    """
+    encoder = getattr(model, "encoder", None)
+    if isinstance(encoder, HybridViT):
+        return FoundationClassifier(num_classes=num_labels, encoder=encoder)
+    trained = encoder_parameters(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trained)
+    return PooledClassifier(model, num_labels)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.frame_size import check_frame_size
+from models.network import SegmentationNetwork, SegmentationOutput
 from models.torchvision_ops import make_torchvision_importable
 
 PATCH = 16  # px of a frame that become one token
@@ -111,8 +112,12 @@ class HybridViT(nn.Module):
         return HybridFeatures(grid, skips)
 
 
-class FoundationClassifier(nn.Module):
-    """FedEFM's foundation model: the encoder and a linear head, 44.4 M parameters."""
+class FoundationClassifier(SegmentationNetwork):
+    """FedEFM's foundation model: the encoder and a linear head, 44.4 M parameters.
+
+    Its logits are of whole frames. FedEFM contradiction 6: the text says "ViT", the
+    released code is this hybrid with 8 layers.
+    """
 
     def __init__(
         self,
@@ -120,12 +125,14 @@ class FoundationClassifier(nn.Module):
         image_size: int = 256,
         num_classes: int = FOUNDATION_CLASSES,
         first_token: bool = False,
+        encoder: HybridViT | None = None,
     ) -> None:
         """Build it with random weights.
 
         Args:
             image_size: Side of the frames, px, divisible by 16.
             num_classes: Labels of the foundation task.
+            encoder: Already built for frames of its own size; None = a new one.
             first_token: Classify by the top left token alone, as the released code
                 does although it has no class token; the default is the mean of all.
 
@@ -134,18 +141,31 @@ class FoundationClassifier(nn.Module):
         """
         super().__init__()
         self.first_token = first_token
-        self.encoder = HybridViT(image_size=image_size)
+        self.encoder = encoder or HybridViT(image_size=image_size)
+        self.image_size, self.num_classes = self.encoder.image_size, num_classes
         self.head = nn.Linear(self.encoder.dim, num_classes)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Classify grey images (batch, 1, size, size); return logits (batch, labels).
+    def transformer_parts(self) -> tuple[nn.Module, ...]:
+        """Return the encoder's blocks."""
+        return (self.encoder.blocks,)
 
-        The `encoder` is what a downstream network starts from.
+    def forward_with_features(self, images: Tensor) -> SegmentationOutput:
+        """Classify images; the `encoder` is what a downstream network starts from.
+
+        Args:
+            images: (batch, 1, size, size), float.
+
+        Returns:
+            Logits (batch, labels) and the tokens (batch, dim, size / 16, size / 16).
+
+        Raises:
+            ValueError: If the images are not of that shape.
         """
-        tokens = self.encoder(images.expand(-1, 3, -1, -1)).tokens.flatten(2)
+        self.check_images(images)
+        features = self.encoder(images.expand(-1, 3, -1, -1)).tokens
+        tokens = features.flatten(2)
         pooled = tokens[..., 0] if self.first_token else tokens.mean(dim=2)
-        logits: Tensor = self.head(pooled)
-        return logits
+        return SegmentationOutput(self.head(pooled), features)
 
 
 def _initialise(module: nn.Module) -> None:

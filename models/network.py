@@ -14,7 +14,9 @@ from torch import Tensor, nn
 class SegmentationOutput(NamedTuple):
     """What one pass through a network yields."""
 
-    logits: Tensor  # (batch, classes, height, width), one sigmoid a class
+    # (batch, classes, height, width), one sigmoid a class; of a network that says what
+    # a frame shows as a whole (batch, labels), one softmax over them.
+    logits: Tensor
     features: Tensor  # (batch, dim, h, w), the deepest features of the encoder
     # Logits of auxiliary heads, deepest first; only in training, of networks with some.
     auxiliaries: tuple[Tensor, ...] = ()
@@ -58,6 +60,17 @@ class SegmentationNetwork(nn.Module, ABC):
             ValueError: If the images are not of that shape.
         """
         return self.forward_with_features(images).logits
+
+    def transformer_parts(self) -> tuple[nn.Module, ...]:
+        """Return the parts made of attention, which want a lower learning rate.
+
+        At a rate that suits convolutions, a transformer from random weights ends with
+        features that are the same for every frame.
+
+        Returns:
+            Modules; none for a network of convolutions.
+        """
+        return ()
 
     def check_images(self, images: Tensor) -> None:
         """Refuse images of another shape.

@@ -117,6 +117,10 @@ class Sam(SegmentationNetwork):
         )
         return SegmentationOutput(logits, features)
 
+    def transformer_parts(self) -> tuple[nn.Module, ...]:
+        """Return the image encoder and the two-way transformer of the decoder."""
+        return self.image_encoder, self.mask_decoder.transformer
+
     def encode(
         self, images: Tensor, prompt_layers: nn.ModuleList | None = None
     ) -> Tensor:

@@ -8,7 +8,7 @@ does not give the features.
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from models.frame_size import check_frame_size
@@ -43,6 +43,11 @@ class SwinUNet(SegmentationNetwork):
         self.model = SwinUNETR(
             in_channels=3, out_channels=num_classes, feature_size=width, spatial_dims=2
         )
+
+    def transformer_parts(self) -> tuple[nn.Module, ...]:
+        """Return the encoder."""
+        encoder: nn.Module = self.model.swinViT
+        return (encoder,)
 
     def forward_with_features(self, images: Tensor) -> SegmentationOutput:
         """Segment images; the features are the transformer's last, normalised.

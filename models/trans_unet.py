@@ -63,6 +63,10 @@ class TransUNet(SegmentationNetwork):
         )
         self.head = nn.Conv2d(widths[-1], num_classes, 3, padding=1)
 
+    def transformer_parts(self) -> tuple[nn.Module, ...]:
+        """Return the encoder's blocks."""
+        return (self.encoder.blocks,)
+
     def forward_with_features(self, images: Tensor) -> SegmentationOutput:
         """Segment images; the features are the transformer's tokens on their grid.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.network import SegmentationNetwork
+from models.network import SegmentationNetwork, SegmentationOutput
 from models.sam import Sam
 
 SHORTEST_SUFFIX = 2
@@ -124,39 +124,55 @@ def transfer_encoder(
     )
 
 
-class PooledClassifier(nn.Module):
+class PooledClassifier(SegmentationNetwork):
     """One linear layer on the mean of the encoder's deepest features.
 
-    The task of FedEFM's second experiment (arXiv 2501.16992, RANZCR CLiP): what an
-    image shows as a whole.
+    What an image shows as a whole: the task of FedEFM's second experiment (arXiv
+    2501.16992, RANZCR CLiP) and of the pretext in its released code. Its logits are
+    (batch, labels).
     """
 
     def __init__(self, network: SegmentationNetwork, num_labels: int) -> None:
         """Put a new head on a network.
 
         Args:
-            network: Its decoder is computed and not used.
+            network: The decoder is not used, though computed unless it is a SAM.
             num_labels: How many labels there are to choose from, >= 2.
         """
         super().__init__()
         if num_labels < 2:
             raise ValueError(f"A choice needs two labels at least, got {num_labels}.")
         self.network = network
+        self.image_size, self.num_classes = network.image_size, num_labels
         size = network.image_size
         device = next(network.parameters()).device
         was_training = network.training
         network.eval()
         with torch.no_grad():
             images = torch.zeros(1, 1, size, size, device=device)
-            dim = network.forward_with_features(images).features.shape[1]
+            dim = self._encode(images).shape[1]
         network.train(was_training)
         self.head = nn.Linear(dim, num_labels, device=device)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (batch, 1, size, size) to logits (batch, labels)."""
-        features = self.network.forward_with_features(images).features
-        logits: Tensor = self.head(features.mean(dim=(2, 3)))
-        return logits
+    def forward_with_features(self, images: Tensor) -> SegmentationOutput:
+        """Classify images (batch, 1, size, size) by the features that come along.
+
+        Args:
+            images: As the network takes them.
+
+        Returns:
+            Logits (batch, labels) and the network's features (batch, dim, h, w).
+
+        Raises:
+            ValueError: If the images are not of that shape.
+        """
+        features = self._encode(images)
+        return SegmentationOutput(self.head(features.mean(dim=(2, 3))), features)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        if isinstance(self.network, Sam):  # its encoder can be asked alone
+            return self.network.encode(images)
+        return self.network.forward_with_features(images).features
 
 
 def _encoder_state(model: SegmentationNetwork) -> dict[str, Tensor]:

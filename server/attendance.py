@@ -1,5 +1,6 @@
 """Who takes part: waits for the hospitals and asks each who it is."""
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from strategies import messages
+from strategies.audit import AuditEntry, AuditLog
+
+log = logging.getLogger(__name__)
 
 PULL_INTERVAL_S = 0.1
 
@@ -26,7 +30,12 @@ class Site:
 
 
 def introduce(
-    grid: Grid, *, min_sites: int, timeout_s: float, frozen: str = ""
+    grid: Grid,
+    *,
+    min_sites: int,
+    timeout_s: float,
+    frozen: str = "",
+    audit: AuditLog | None = None,
 ) -> list[Site]:
     """Wait for the hospitals and ask each who it is.
 
@@ -37,6 +46,7 @@ def introduce(
         timeout_s: How long to wait for nodes and answers.
         frozen: Fingerprint of the weights that do not travel; a hospital with others
             cannot take part. "" accepts any.
+        audit: Where it is written who cannot take part and why.
 
     Returns:
         The hospitals that can take part, sorted by name.
@@ -54,6 +64,7 @@ def introduce(
             answer = _check_frozen(answer, frozen)
             if isinstance(answer, str):
                 failed[node_id] = answer
+                _note(node_id, answer, audit)
             else:
                 sites[node_id] = answer
         listed = max(min_sites, _listed(sites.values()), 1)
@@ -99,6 +110,14 @@ def _check_frozen(answer: Site | str, frozen: str) -> Site | str:
         f"the weights that do not travel differ between '{answer.name}' and the "
         "server; give both the same file as model.checkpoint and the same app"
     )
+
+
+def _note(node_id: int, reason: str, audit: AuditLog | None) -> None:
+    """Write down who stays outside; a site that refuses says its name itself."""
+    log.warning("Node %d cannot take part: %s", node_id, reason)
+    if audit is not None:
+        phase = messages.PHASE_NAMES[messages.INTRODUCE]
+        audit.record(AuditEntry(0, phase, f"node {node_id}", "out", 0, 0, note=reason))
 
 
 def _check_roster(

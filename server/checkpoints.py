@@ -23,6 +23,7 @@ from models.assembly import Recipe
 from models.weights import load_weights, save_weights, weights_digest
 from server.journal import public_settings, write_json
 from server.records import Metrics, SettingValue
+from strategies.model_settings import read_labels
 
 CHECKPOINTS_FOLDER = "checkpoints"
 FOUNDATION_FILE = "foundation.safetensors"
@@ -185,6 +186,7 @@ def recipe_of(card: Mapping[str, Any]) -> Recipe:
         training=settings.get("model.training", "full"),
         lora_rank=settings.get("model.lora-rank", 4),
         deep_supervision=settings.get("model.deep-supervision", False),
+        num_labels=len(read_labels(settings.get("model.data-types", ""))),
     )
 
 

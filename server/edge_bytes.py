@@ -12,8 +12,9 @@ from collections import Counter
 from flwr.app import Message
 
 from server.exchange import Exchange
-from server.packing import Contents, count_bytes
+from server.packing import count_bytes
 from strategies import messages
+from strategies.contents import Contents
 from strategies.route import EVERYBODY
 
 Edge = tuple[str, str]

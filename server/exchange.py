@@ -23,8 +23,9 @@ from torch import Tensor
 from models.weights import WeightsError, check_weights
 from server.attendance import PULL_INTERVAL_S, Site, TooFewSites
 from server.faults import find_impossible_numbers, find_impossible_tokens
-from server.packing import Contents, Narrower, count_bytes, without_arrays
+from server.packing import Inspector, Narrower, count_bytes, without_arrays
 from strategies import messages
+from strategies.contents import Contents
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class AttendedGrid(Grid):
         return list(self.roster.values())
 
     def _push_all(self, requests: Iterable[Message]) -> list[Request]:
-        narrow = Narrower(self._wire)
+        narrow, inspect = Narrower(self._wire), Inspector()
         pushed = []
         for message in requests:
             narrow(message.content)
@@ -181,7 +182,7 @@ class AttendedGrid(Grid):
                     site=self._names[message.metadata.dst_node_id],
                     message=without_arrays(message),
                     pushed_id=found[0] if found else "",
-                    contents=Contents.of(message.content),
+                    contents=inspect(message.content),
                 )
             )
         return sorted(
@@ -259,8 +260,6 @@ class AttendedGrid(Grid):
                 f"answered in round {exchange.round_number}, phase {exchange.phase}. "
                 + list_reasons(exchange.failed)
             )
-
-    # What follows only passes on.
 
     def set_run(self, run: Run) -> None:
         """Set the run of the grid behind."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from models.classes import CLASS_NAMES
 from models.image_metrics import METRICS
 from strategies.evaluation import Evaluation, join_evaluations
+from strategies.label_counts import LabelCounts
 
 ALL_FRAMES = "all frames"
 
@@ -39,10 +40,17 @@ def metric_rows(evaluations: Mapping[str, Evaluation]) -> list[Row]:
         that count frames and pixels. Keys: "hospital", "metric", and for each class
         "catheter.image", "catheter.image.used", "catheter.image.excluded", the same
         for "device-image", and "catheter.pooled". None where there is no value. No
-        rows for a hospital that measured the overlap only.
+        rows for a hospital that measured the overlap only. Of labels of whole frames:
+        "hospital", "score", "all labels" and a key for each label.
     """
     named = dict(sorted(evaluations.items()))
     named[ALL_FRAMES] = join_evaluations(list(evaluations.values()))
+    if named[ALL_FRAMES].labels.names:
+        return [
+            row
+            for hospital, evaluation in named.items()
+            for row in _label_rows(hospital, evaluation.labels)
+        ]
     return [
         row
         for hospital, evaluation in named.items()
@@ -73,6 +81,30 @@ def _rows_of(hospital: str, evaluation: Evaluation) -> list[Row]:
             },
         }
         for name in by_class[CLASS_NAMES[0]]
+    ]
+
+
+def _label_rows(hospital: str, labels: LabelCounts) -> list[Row]:
+    """Return accuracies, then how many frames of each label were taken for which."""
+    scores = labels.scores()
+    rows: dict[str, Row] = {
+        "accuracy": {
+            "all labels": scores.get("accuracy"),
+            **{name: scores.get(f"accuracy.{name}") for name in labels.names},
+        },
+        "balanced-accuracy": {"all labels": scores.get("balanced-accuracy")},
+    }
+    for guess, column in zip(
+        labels.names, zip(*labels.counts, strict=True), strict=True
+    ):
+        rows[f"taken-for-{guess}"] = {
+            "all labels": sum(column),
+            **dict(zip(labels.names, column, strict=True)),
+        }
+    empty: Row = dict.fromkeys(["all labels", *labels.names])
+    return [
+        {"hospital": hospital, "score": name, **empty, **row}
+        for name, row in rows.items()
     ]
 
 

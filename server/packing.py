@@ -1,43 +1,25 @@
 """What weights weigh on the wire."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 from flwr.app import ArrayRecord, Message, RecordDict
 
-from models.weights import weights_digest
 from strategies import messages
+from strategies.contents import Contents, record_bytes
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What a message carried, without carrying it."""
+class Inspector:
+    """Looks at requests one after another; the same arrays in a row are read once."""
 
-    record_bytes: Mapping[str, int]  # of arrays, as serialised, by record
-    num_tensors: int
-    digest: str  # of all tensors, "" without any
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        self._records: list[ArrayRecord] = []
+        self._contents = Contents({}, 0, "")
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all arrays."""
-        return sum(self.record_bytes.values())
-
-    @classmethod
-    def of(cls, content: RecordDict) -> "Contents":
+    def __call__(self, content: RecordDict) -> Contents:
         """Look at a message's arrays."""
-        tensors = {
-            f"{key}/{name}": tensor
-            for key, record in content.array_records.items()
-            for name, tensor in messages.to_state(record).items()
-        }
-        return cls(
-            {
-                name: sum(len(array.data) for array in record.values())
-                for name, record in content.array_records.items()
-            },
-            len(tensors),
-            weights_digest(tensors) if tensors else "",
-        )
+        records = list(content.array_records.values())
+        if list(map(id, records)) != list(map(id, self._records)):
+            self._records, self._contents = records, Contents.of(content)
+        return self._contents
 
 
 def without_arrays(message: Message) -> Message:
@@ -69,8 +51,4 @@ class Narrower:
 
 def count_bytes(content: RecordDict) -> int:
     """Count the bytes of the arrays in a message, as serialised."""
-    return sum(
-        len(array.data)
-        for record in content.array_records.values()
-        for array in record.values()
-    )
+    return sum(record_bytes(record) for record in content.array_records.values())

@@ -9,7 +9,6 @@ import time
 
 from flwr.app import Message
 
-from server.audit import AuditEntry, AuditLog
 from server.drift import DriftWatch
 from server.edge_bytes import EdgeBytes
 from server.edge_numbers import (
@@ -21,12 +20,13 @@ from server.edge_numbers import (
 )
 from server.exchange import Exchange
 from server.journal import Journal
-from server.packing import Contents
 from server.records import EdgeRecord, PhaseRecord, RoundRecord
 from server.score_names import name_scores, summarise
 from server.tracking import Tracker
 from strategies import messages
 from strategies.accumulation import Accumulator
+from strategies.audit import AuditEntry, AuditLog
+from strategies.contents import Contents
 from strategies.evaluation import Evaluation, join_evaluations
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class RoundRecorder:
         self._note_reply(exchange.phase, site, reply)
 
     def phase_ended(self, exchange: Exchange) -> None:
-        """Note how a phase went and who failed."""
+        """Note how a phase went and who failed or refused, with the reason."""
         self._costs.phase_ended(exchange)
         self._journal.phase(
             PhaseRecord(
@@ -80,6 +80,17 @@ class RoundRecorder:
         self._bytes_down += exchange.bytes_down
         for site, reason in exchange.failed.items():
             self._failed.setdefault(site, f"{exchange.phase}: {reason}")
+            self._audit.record(
+                AuditEntry(
+                    round=exchange.round_number,
+                    phase=exchange.phase,
+                    site=site,
+                    direction="out",
+                    num_bytes=0,  # of weights that anybody could use
+                    num_tensors=0,
+                    note=reason,
+                )
+            )
 
     def finish(self, round_number: int) -> RoundRecord | None:
         """Close a round: write its record.
@@ -197,7 +208,7 @@ class RoundRecorder:
 
 def describe(record: RoundRecord) -> str:
     """Say in a line how a round went."""
-    names = ("train/loss", "val/dice", "val/cldice", "emd/score")
+    names = ("train/loss", "val/dice", "val/cldice", "val/accuracy", "emd/score")
     known = {name: record.overall.get(name) for name in names}
     parts = [f"{name} {v:.3f}" for name, v in known.items() if v is not None]
     return ", ".join([*parts, f"{record.seconds:.1f} s"])

@@ -13,16 +13,16 @@ from models.assembly import assemble_model, foundation_state, frozen_digest
 from models.network import SegmentationNetwork
 from models.weights import WeightsError
 from server.attendance import Site, TooFewSites, introduce
-from server.audit import AuditLog
 from server.checkpoints import (
     CheckpointError,
     FoundationCard,
     SiteCard,
     save_foundation,
 )
+from server.cross_site import run_cross_site
 from server.exchange import AttendedGrid
 from server.figures import draw_all
-from server.final_test import run_final_test
+from server.final_test import FinalTest, run_final_test
 from server.journal import AUDIT_FILE, Journal, read_events
 from server.method import load_earlier, make_strategy, make_topology, silo_positions
 from server.recorder import RoundRecorder
@@ -33,6 +33,7 @@ from server.state_files import save_federation, save_silo
 from server.tracking import Tracker, open_tracker
 from strategies import messages
 from strategies.accumulation import State
+from strategies.audit import AuditLog
 from strategies.federation_state import FederationState
 from strategies.settings import RunSettings, SettingsError, SettingValue
 from strategies.topology import Topology
@@ -106,8 +107,12 @@ def run_federation(grid: Grid, run_config: Mapping[str, SettingValue]) -> Path:
     tracker.end(result)
     journal.ended("completed")
     log.info(
-        "Test frames of all hospitals: Dice %s, clDice %s. Checkpoint: %s",
-        *(_rounded(result.overall.get(f"test/{name}")) for name in ("dice", "cldice")),
+        "Test frames of all hospitals: %s. Checkpoint: %s",
+        ", ".join(
+            f"{name} {_rounded(result.overall[f'test/{name}'])}"
+            for name in ("dice", "cldice", "accuracy")
+            if f"test/{name}" in result.overall
+        ),
         journal.folder / result.checkpoint,
     )
     return journal.folder
@@ -121,6 +126,7 @@ def _open_doors(
         min_sites=settings.min_sites,
         timeout_s=settings.join_timeout_s,
         frozen=frozen_digest(model),
+        audit=AuditLog(journal.folder / AUDIT_FILE),
     )
     names = tuple(site.name for site in sites)
     journal.write_json("sites.json", {site.name: site.facts for site in sites})
@@ -196,25 +202,15 @@ def _conclude(federation: Federation, theta: ArrayRecord) -> ResultRecord:
     settings, journal = federation.settings, federation.journal
     test = run_final_test(federation.grid, theta, round_number=settings.num_rounds)
     tables = test.write_tables(journal)
-    card = FoundationCard(
-        model_name=settings.model.name,
-        image_size=settings.model.image_size,
-        seed=settings.seed,
-        rounds=settings.num_rounds,
-        sites=tuple(_card_of(site) for site in federation.sites),
-        settings=federation.run_config,
-        test=test.scores,
-        overall=test.overall,
-    )
-    recipe = settings.model.recipe(settings.seed)
-    path = save_foundation(
-        journal.folder, foundation_state(recipe, messages.to_state(theta)), card
-    )
+    path = _save(federation, theta, test)
     federation.tracker.log_files([path, path.with_suffix(".json")], "checkpoints")
     variance = write_score_variance(journal)
     tables += [journal.folder / VARIANCE_FILE] if variance else []
     federation.tracker.log_files(tables, "tables")
     federation.tracker.log_files(_draw(federation), "figures")
+    if settings.evaluation.cross_site:
+        where = (federation.grid, journal, federation.tracker)
+        run_cross_site(*where, test.evaluations, round_number=settings.num_rounds)
     return ResultRecord(
         status="completed",
         rounds=settings.num_rounds,
@@ -227,6 +223,25 @@ def _conclude(federation: Federation, theta: ArrayRecord) -> ResultRecord:
         emd=variance,
         checkpoint=str(path.relative_to(journal.folder)),
     )
+
+
+def _save(federation: Federation, theta: ArrayRecord, test: FinalTest) -> Path:
+    """Write the checkpoint and its card."""
+    settings = federation.settings
+    card = FoundationCard(
+        model_name=settings.model.name,
+        image_size=settings.model.image_size,
+        seed=settings.seed,
+        rounds=settings.num_rounds,
+        sites=tuple(_card_of(site) for site in federation.sites),
+        settings=federation.run_config,
+        test=test.scores,
+        overall=test.overall,
+    )
+    state = foundation_state(
+        settings.model.recipe(settings.seed), messages.to_state(theta)
+    )
+    return save_foundation(federation.journal.folder, state, card)
 
 
 def _draw(federation: Federation) -> list[Path]:

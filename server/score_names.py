@@ -39,8 +39,12 @@ def name_scores(split: str, evaluation: Evaluation) -> dict[str, float | None]:
         evaluation: What a hospital measured, or all of them.
 
     Returns:
-        The value by name, such as "val/dice"; None where there is none.
+        The value by name, such as "val/dice"; None where there is none. Of labels of
+        whole frames "val/accuracy" and the like instead.
     """
+    if evaluation.labels.names:  # of whole frames: there are no pixels
+        shares = evaluation.labels.scores()
+        return {f"{split}/{name}": value for name, value in shares.items()}
     scores = evaluation.counts.scores()
     named = {f"{split}/{name}": _known(scores[name]) for name in SCORE_NAMES}
     for label in evaluation.classes:
@@ -60,6 +64,10 @@ def name_all_scores(split: str, evaluation: Evaluation) -> dict[str, float | Non
     Returns:
         The value by name; None where no frame has one.
     """
+    if evaluation.labels.names:
+        counts = evaluation.labels.to_dict()
+        named = {f"{split}/{name}": number for name, number in counts.items()}
+        return name_scores(split, evaluation) | named
     return {
         f"{split}/{label}/{name}": _known(value)
         for label in CLASS_NAMES
@@ -78,17 +86,24 @@ def summarise(
 
     Returns:
         The scores of the union of all sites' frames (sums are added, so the server
-        gets what it would get from the pooled frames), the worst site's Dice and the
-        standard deviation of Dice over the sites.
+        gets what it would get from the pooled frames), the worst site's Dice or
+        accuracy and its standard deviation over the sites.
     """
-    by_site = [one.counts.scores()["dice"] for one in evaluations.values()]
-    known = [value for value in by_site if math.isfinite(value)]
+    named = [name_scores(split, one) for one in evaluations.values()]
+    followed = headline_of(evaluations)
+    by_site = [one.get(f"{split}/{followed}") for one in named]
+    known = [value for value in by_site if value is not None]
     prefix = "" if split == "val" else f"{split}/"
     return {
         **name_scores(split, join_evaluations(list(evaluations.values()))),
-        f"{prefix}fair/worst_site_dice": min(known) if known else None,
+        f"{prefix}fair/worst_site_{followed}": min(known) if known else None,
         f"{prefix}fair/std": pstdev(known) if known else None,
     }
+
+
+def headline_of(evaluations: Mapping[str, Evaluation]) -> str:
+    """Return the one score of these evaluations: "dice", or "accuracy" of labels."""
+    return "accuracy" if any(e.labels.names for e in evaluations.values()) else "dice"
 
 
 def _known(value: float) -> float | None:

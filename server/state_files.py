@@ -12,11 +12,11 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from models.weights import load_weights, save_weights, weights_digest
+from models.weights import load_weights, read_metadata, save_weights, weights_digest
 from server.checkpoints import CHECKPOINTS_FOLDER, CheckpointError
 from server.journal import write_json
 from strategies.accumulation import State
@@ -78,6 +78,21 @@ def save_silo(folder: Path, silo: str, round_number: int, state: State) -> Path:
     path = silos / _silo_file(silo)
     save_weights(path, state, metadata={"silo": silo, "round": str(round_number)})
     return path
+
+
+def kept_silos(folder: Path) -> Iterator[tuple[str, State]]:
+    """Read the silos' own models that `save_silo` has kept, one after another.
+
+    Args:
+        folder: The run folder.
+
+    Yields:
+        Name and model, in the order of the names; nothing where none was kept.
+    """
+    paths = (folder / CHECKPOINTS_FOLDER / "silos").glob("silo-*.safetensors")
+    named = {read_metadata(path)["silo"]: path for path in paths}
+    for silo in sorted(named):
+        yield silo, load_weights(named[silo])
 
 
 def load_federation(folder: Path) -> FederationState:

@@ -1,7 +1,8 @@
 """MLflow as a mirror of the run folder: one parent run, one child run per site.
 
-The database (SQLite) and the artifacts lie inside the run folder. Curves have the
-federated round as their step. MLflow never holds the only copy of anything: when it
+The database (SQLite) and the artifacts lie inside the run folder, or where
+`MLFLOW_TRACKING_URI` says (`server/mlflow_server.py`). Curves have the federated round
+as their step. MLflow never holds the only copy of anything: when it
 fails, one warning is logged, the journal says so and training goes on.
 
 `MlflowClient` is used in place of MLflow's fluent functions, which would record the
@@ -13,7 +14,6 @@ curves but loses its artifact links. This module never sees weights or data.
 import contextlib
 import logging
 import math
-import os
 import re
 import sqlite3
 import time
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from server.journal import Journal, public_settings
 from server.mlflow_page import DATABASE_FILE, database_uri
+from server.mlflow_server import load_mlflow, open_shared
 from server.records import (
     EdgeRecord,
     Metrics,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 ARTIFACTS_FOLDER = "mlartifacts"
 EXPERIMENT = "endofed"
 PARENT_TAG = "mlflow.parentRunId"
+HEADLINES = ("dice", "accuracy")  # of masks, of whole frames; a run has one
 
 _logger = logging.getLogger(__name__)
 
@@ -140,7 +142,7 @@ class _Runs:
     def start(
         self, folder: Path, settings: Mapping[str, SettingValue], sites: Sequence[str]
     ) -> None:
-        self._client, experiment = open_database(folder)
+        self._client, experiment = open_shared(EXPERIMENT) or open_database(folder)
         name = f"{settings.get('strategy', 'run')}-seed{settings.get('seed', 0)}"
         self._parent = self._create(experiment, name, {"fl.role": "server"})
         self._log(self._parent, params=settings)
@@ -151,7 +153,8 @@ class _Runs:
     def log_round(self, record: RoundRecord) -> None:
         parent = dict(record.overall)
         for site, metrics in record.sites.items():
-            parent[f"site/{site}/val_dice"] = metrics.get("val/dice")
+            for score in HEADLINES:
+                parent[f"site/{site}/val_{score}"] = metrics.get(f"val/{score}")
         self._log(self._parent, metrics=parent, step=record.round)
         for site, run_id in self._children.items():
             numbers = dict(record.sites.get(site, {}))
@@ -172,7 +175,8 @@ class _Runs:
         }
         parent |= flatten(result.emd)
         for site, metrics in result.test.items():
-            parent[f"site/{site}/test_dice"] = metrics.get("test/dice")
+            for score in HEADLINES:
+                parent[f"site/{site}/test_{score}"] = metrics.get(f"test/{score}")
             if site in self._children:
                 numbers = {**metrics, **result.all_test.get(site, {})}
                 self._log(self._children[site], metrics=numbers, step=result.rounds)
@@ -238,15 +242,10 @@ def open_tracker(
 def open_database(folder: Path) -> "tuple[MlflowClient, str]":
     """Make the database and return its client and the experiment's id."""
     _check_database(folder)
-    # Before the import, which reads them: no reports to anybody, no chatter.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
-    # Imported here: it costs seconds and 100 MB, and runs without MLflow need neither.
+    load_mlflow()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow.tracking import MlflowClient
 
-    for name in ("mlflow", "alembic"):  # their errors carry paths and values
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     uri = database_uri(folder)
     artifacts = (folder / ARTIFACTS_FOLDER).as_uri()
     # Made once by hand: the client would note the working directory as the artifact

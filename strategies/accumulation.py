@@ -1,7 +1,8 @@
 """Accumulation of silo models into the global one, and what goes back to the silos.
 
-FedEFM (arXiv 2501.16992), eq. (13), normalised: the published sum of weights would
-grow with the number of silos, so Theta = sum_i v_i theta_i / sum_i v_i, where v_i is
+FedEFM (arXiv 2501.16992), eq. (13), normalised (defect 10): the published sum of
+weights would grow with the number of silos, and the released code takes a plain mean
+(contradiction 7). So Theta = sum_i v_i theta_i / sum_i v_i, where v_i is
 1 for a silo that took part in the round and 0 otherwise. Models are added one by one,
 so that what is kept does not grow with the number of silos.
 """

@@ -3,8 +3,9 @@
 FedEFM (arXiv 2501.16992), eqs. (2), (11) and (12). For segmentation the classes
 overlap, so the softened distributions are one Bernoulli a class and pixel; for whole
 images they are a softmax over the classes, as published. The loss between teacher and
-student is their Kullback-Leibler divergence: what eq. (11) means by L_c of two soft
-distributions is not said. Knows nothing of Flower; teachers and students are logits.
+student is their Kullback-Leibler divergence times T^2, teachers being frozen: what eq.
+(11) means by L_c of two soft distributions is not said (FedEFM defect 11). Knows
+nothing of Flower; teachers and students are logits.
 """
 
 from collections.abc import Sequence
@@ -108,14 +109,36 @@ def classification_distillation_loss(
     Raises:
         ValueError: If the shapes differ.
     """
+    shares = classification_distillation_shares(
+        student_logits, teacher_logits, temperature
+    )
+    return shares.mean()
+
+
+def classification_distillation_shares(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float
+) -> Tensor:
+    """Return what each frame adds to `classification_distillation_loss`.
+
+    Args:
+        student_logits: (batch, classes).
+        teacher_logits: The same shape; no gradient reaches it.
+        temperature: T > 0 of eq. (12).
+
+    Returns:
+        (batch,), >= 0; their mean is the loss.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
     _check_shapes(student_logits, teacher_logits)
     divergence = functional.kl_div(
         (student_logits / temperature).log_softmax(1),
         (teacher_logits.detach() / temperature).log_softmax(1),
-        reduction="batchmean",
+        reduction="none",
         log_target=True,
     )
-    return temperature**2 * divergence
+    return temperature**2 * divergence.sum(1)
 
 
 def multishot_loss(
@@ -133,6 +156,8 @@ def multishot_loss(
     teachers; with "loss" the weight multiplies the labels' term too, as eq. (2) reads:
     R_j w_j [beta * sum_j D_j + (1 - beta) L_c]. Where losses or weights are given frame
     by frame, products are formed frame by frame and their mean over the batch is taken.
+    FedEFM defect 8: eqs. (2) and (11) both sum over the teachers, so read literally
+    each counts once for every other; by default each counts once.
 
     Args:
         label_loss: L_c, the loss against the site's own labels, scalar; or (batch,).

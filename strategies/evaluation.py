@@ -3,7 +3,8 @@
 The overlap counts always travel; with all metrics wanted, so do the sums of every
 metric and the histogram of probabilities of each class. How often classes are predicted
 that a site does not annotate travels beside the overlap and is no part of any score:
-such pixels need not be wrong, nobody looked. Only numbers per class and site, from
+such pixels need not be wrong, nobody looked. A network that labels whole frames has
+label counts and no pixels. Only numbers per class and site, from
 which no image can be rebuilt. `to_metrics` and `from_metrics` are the one
 place where they are packed and unpacked; what no set of frames can have is refused.
 """
@@ -16,6 +17,7 @@ from models.classes import CLASS_NAMES
 from models.metric_sums import MetricSums
 from models.metrics import SegmentationCounts
 from models.roc import ScoreHistogram
+from strategies.label_counts import LabelCounts, is_label_key
 from strategies.unannotated import UnannotatedCounts, is_unannotated_key
 
 Numbers = dict[str, int | float | list[int]]
@@ -48,6 +50,7 @@ class Evaluation:
     counts: SegmentationCounts
     classes: Mapping[str, ClassEvaluation] = field(default_factory=dict)  # or empty
     unannotated: UnannotatedCounts = field(default_factory=UnannotatedCounts.zero)
+    labels: LabelCounts = field(default_factory=LabelCounts)  # of whole frames
 
     def __post_init__(self) -> None:
         """Refuse parts that cannot be of the same frames."""
@@ -55,6 +58,8 @@ class Evaluation:
             raise ValueError(f"An evaluation needs frames, got {self.num_frames}.")
         if self.counts.frames > self.num_frames:
             raise ValueError("More frames were counted than were measured.")
+        if self.labels.names and self.labels.frames != self.num_frames:
+            raise ValueError("Not as many frames were classified as were measured.")
         known, unknown = self.counts.annotated, self.unannotated.frames
         if any(
             sum(both) > self.num_frames for both in zip(known, unknown, strict=True)
@@ -79,7 +84,7 @@ class Evaluation:
         """Return the evaluation of the union of two disjoint sets of frames.
 
         Raises:
-            ValueError: If only one of them has all metrics.
+            ValueError: If only one of them has all metrics, or labels differ.
         """
         if self.classes.keys() != other.classes.keys():
             raise ValueError("One evaluation has all metrics and the other has not.")
@@ -91,6 +96,7 @@ class Evaluation:
             self.counts + other.counts,
             {name: one + other.classes[name] for name, one in self.classes.items()},
             self.unannotated + other.unannotated,
+            self.labels + other.labels,
         )
 
     def scores(self, label: str) -> dict[str, float]:
@@ -119,14 +125,14 @@ class Evaluation:
         Raises:
             ValueError: If only the overlap was measured.
         """
-        if not self.classes:
+        if not self.classes and not self.labels.names:
             raise ValueError("Only the overlap was measured, all metrics are wanted.")
 
     def to_metrics(self) -> Numbers:
         """Return flat entries for a message; the reverse of `from_metrics`."""
         entries: Numbers = {_FRAMES: self.num_frames, _LOSS: self.loss}
         entries |= self.counts.to_dict()
-        entries |= self.unannotated.to_dict()
+        entries |= self.unannotated.to_dict() | self.labels.to_dict()
         for label, one in self.classes.items():
             parts = {**one.sums.to_dict(), **one.histogram.to_dict()}
             entries |= {f"{_ALL}{label}.{key}": value for key, value in parts.items()}
@@ -167,9 +173,19 @@ class Evaluation:
         unannotated = UnannotatedCounts.from_dict(
             {key: singles.pop(key) for key in list(singles) if is_unannotated_key(key)}
         )
+        labels = LabelCounts.from_dict(
+            {key: singles.pop(key) for key in list(singles) if is_label_key(key)}
+        )
         counts = SegmentationCounts.from_dict(singles)
         # What is no whole number of frames is refused by __post_init__.
-        found = cls(num_frames, float(loss), counts, classes, unannotated)  # type: ignore[arg-type]
+        found = cls(
+            num_frames,  # type: ignore[arg-type]
+            float(loss),
+            counts,
+            classes,
+            unannotated,
+            labels,
+        )
         unknown = len(entries) - len(found.to_metrics())
         if unknown:
             raise ValueError(f"An evaluation has {unknown} unknown entries.")

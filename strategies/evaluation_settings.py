@@ -13,6 +13,7 @@ class EvaluationSettings:
     """What the hospitals measure. The final test always measures everything."""
 
     measures: str  # of the validation frames of every round; "all" costs more time
+    cross_site: bool  # every silo's own model on every silo's test frames, at the end
 
     prefix: ClassVar[str] = "evaluation."
 

@@ -10,9 +10,12 @@ A round, synchronous from theta(k):
 3. *accumulate*: Theta is the mean of the silos that took part (eq. 13, normalised),
    and what the settings say goes back to the silos.
 
-Round 0 is the local warm-up of the paper's text. Published numbers for temperature,
-beta and steps do not exist; `FedEFMSettings` says which defaults are ours and why.
-This class moves weights; it knows neither networks nor frames.
+Round 0 is the local warm-up of the paper's text, which its pseudo-code lacks (FedEFM
+contradiction 11). The released code has neither scores nor distillation and averages
+neighbours (contradiction 1): the equations are followed, the code is not. Published
+numbers for temperature, beta and steps do not exist; `FedEFMSettings` says which
+defaults are ours and why. This class moves weights; it knows neither networks nor
+frames.
 """
 
 import logging

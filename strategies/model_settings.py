@@ -1,5 +1,6 @@
 """Which network a run trains, and which part of it."""
 
+import re
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import ClassVar
@@ -10,10 +11,14 @@ from models.sam_sizes import SIZES
 from models.training_modes import TRAINING_MODES
 from strategies.setting_rules import at_least, check, one_of
 
+_LABEL = re.compile(r"[\w.-]{1,40}")
+
+TASKS = ("segmentation", "source-classification")
+
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which network to train, from where, and which part of it."""
+    """Which network to train, from where, which part of it, and what for."""
 
     name: str
     image_size: int  # px, divisible by 16
@@ -21,6 +26,8 @@ class ModelSettings:
     lora_rank: int  # of the adapters, where there are some
     deep_supervision: bool  # auxiliary heads with their losses
     checkpoint: str  # absolute path of an official SAM file, "" = from the seed
+    task: str
+    data_types: str  # of all sites, comma separated: the labels of a classification
 
     prefix: ClassVar[str] = "model."
 
@@ -55,7 +62,22 @@ class ModelSettings:
                 not self.checkpoint or PurePath(self.checkpoint).is_absolute(),
                 "model.checkpoint must be an absolute path, got a relative one",
             ),
+            *self._task_problems(),
         ]
+
+    @property
+    def classifies(self) -> bool:
+        """Tell whether the network says where whole frames come from."""
+        return self.task == "source-classification"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the data types in the order of the logits, the same at every end.
+
+        FedEFM defect 12: distillation needs one index of logits for all sites, so the
+        head is over the union of their data types, which the settings of the run name.
+        """
+        return read_labels(self.data_types)
 
     def recipe(self, seed: int, *, checkpoint: str = "") -> Recipe:
         """Return what decides the network's weights before the first step.
@@ -75,4 +97,33 @@ class ModelSettings:
             lora_rank=self.lora_rank,
             deep_supervision=self.deep_supervision,
             checkpoint=(checkpoint or self.checkpoint) if self.checkpoint else "",
+            num_labels=len(self.labels) if self.classifies else 0,
         )
+
+    def _task_problems(self) -> list[str]:
+        problems = one_of("model.task", self.task, TASKS)
+        if not self.classifies:
+            return problems + check(
+                not self.data_types,
+                "model.data-types is for model.task = 'source-classification', "
+                f"got model.task = '{self.task}'",
+            )
+        return [
+            *problems,
+            *check(
+                len(self.labels) >= 2 and all(map(_LABEL.fullmatch, self.labels)),
+                "model.data-types must name the data types of all sites, at least two, "
+                "with commas between ('human, animal'), in letters, digits, '-', '_' "
+                f"and '.', got '{self.data_types}'",
+            ),
+            *check(
+                self.training == "full" and not self.deep_supervision,
+                "model.task = 'source-classification' trains the whole encoder: it "
+                "needs model.training = 'full' and no model.deep-supervision",
+            ),
+        ]
+
+
+def read_labels(data_types: str) -> tuple[str, ...]:
+    """Read `model.data-types`: different names, sorted."""
+    return tuple(sorted({one.strip() for one in data_types.split(",")} - {""}))

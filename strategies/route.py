@@ -35,6 +35,9 @@ class Requests:
     ) -> list[Message]:
         """Send every silo's model to each of its neighbours, eq. (1).
 
+        FedEFM contradiction 1: in the released code a neighbour's model comes and
+        trains on the silo's own frames instead, so that none learns abroad.
+
         Where all silos start from Theta, a host with several visitors trains one copy
         that stands for all of them: the same weights, frames and steps.
         """

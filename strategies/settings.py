@@ -21,6 +21,7 @@ from strategies.setting_rules import at_least, check, one_of
 from strategies.train_settings import TrainSettings
 
 SettingValue = bool | int | float | str
+STRATEGIES = ("fedefm", "fedavg")
 
 
 class SettingsError(ValueError):
@@ -97,7 +98,7 @@ class RunSettings:
             ),
             *at_least("seed", self.seed, 0),
             *at_least("num-rounds", self.num_rounds, 1),
-            *one_of("strategy", self.strategy, ("fedefm", "fedavg")),
+            *one_of("strategy", self.strategy, STRATEGIES),
             *one_of("device", self.device, ("auto", "cpu", "cuda")),
             *one_of("wire", self.wire, ("float32", "bfloat16", "float16")),
             *at_least("threads-per-site", self.threads_per_site, 1),
@@ -116,7 +117,20 @@ class RunSettings:
                 f"model.image-size = {self.model.image_size}, "
                 f"got {self.data.frame_size}",
             ),
+            *check(
+                not self.model.classifies or self._looks_at_whole_frames,
+                "model.task = 'source-classification' looks at whole frames and at no "
+                "classes: it needs data.frame-size = 0 and fedefm.distil-classes = "
+                "'all'",
+            ),
         ]
+
+    @property
+    def _looks_at_whole_frames(self) -> bool:
+        return (
+            self.data.frame_size in (0, self.model.image_size)
+            and self.fedefm.distil_classes == "all"
+        )
 
     @property
     def frames(self) -> DataSettings:

@@ -19,6 +19,7 @@ class TrainSettings:
     steps: int
     batch_size: int  # frames
     learning_rate: float  # peak of AdamW
+    transformer_rate: float  # times it for a network's transformer, > 0 to 1
     weight_decay: float
     warmup_steps: int  # linear warm-up at the start of every phase
     schedule: str  # over the rounds
@@ -35,6 +36,11 @@ class TrainSettings:
             *check(
                 self.learning_rate > 0,
                 f"train.learning-rate must be > 0, got {self.learning_rate}",
+            ),
+            *check(
+                0 < self.transformer_rate <= 1,
+                f"train.transformer-rate must be > 0 and at most 1, got "
+                f"{self.transformer_rate}",
             ),
             *at_least("train.weight-decay", self.weight_decay, 0),
             *at_least("train.warmup-steps", self.warmup_steps, 0),

@@ -9,6 +9,13 @@ Gradients follow from the envelope theorem (d OT / d cost = plan, d OT / d mass 
 potential), so no solver step is differentiated: exact for an exact plan almost
 everywhere, and as good as its gap for an approximate one. Knows nothing of Flower, of
 images or of hospitals.
+
+FedEFM defect 1 and contradiction 8: what the text calls a distance is this similarity;
+the sum of c_pq x_pq does not take its place, as a large weight means a similar teacher.
+Defects 4 to 6: its eqs. (8) to (10) differentiate through optimality conditions by the
+wrong variable, and for a linear programme their Jacobian is singular; the envelope
+theorem needs none. Defect 7: as a dense programme 256 nodes take 34 GB a frame, so none
+is ever written out and `pool_to_nodes` leaves few nodes.
 """
 
 from typing import Any, NamedTuple
@@ -154,7 +161,8 @@ def emd_similarity(
         students: (batch, n, dim), the demanders U, any float type and device.
         teachers: (batch, m, dim), the suppliers V.
         marginals: "uniform", or "cross-reference" as in DeepEMD: the mass of a node
-            is relu(<u_p, mean_q v_q>) + 0.001, normalised.
+            is relu(<u_p, mean_q v_q>) + 0.001, normalised. FedEFM defect 2: eq. (5)
+            names features where masses belong, so they are a setting.
         centred: Subtract each set's mean node before the cosine.
         gradient: "none" (eq. 2: the score is a constant weight), "flow" (through
             the cost, the plan held fixed: exact for fixed masses) or "full" (also
@@ -219,7 +227,7 @@ def pool_to_nodes(features: Tensor, grid_size: int) -> Tensor:
 
 
 class _EnvelopeCost(torch.autograd.Function):
-    """The optimal cost, with the gradients of the envelope theorem."""
+    """The optimal cost and its envelope gradients, FedEFM defects 4 to 6."""
 
     @staticmethod
     def forward(

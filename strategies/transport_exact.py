@@ -62,6 +62,9 @@ def solve_exact(
 ) -> Transport:
     """Solve optimal transport problems with the network simplex, without gradients.
 
+    FedEFM defect 3: eq. (5) wants all flows above zero, where no minimum is; here they
+    may be zero, as most are.
+
     Args:
         cost: (batch, n, m), finite, any float type, scale and device; solved in
             float64 on the CPU. A batch that is worth it is shared among as many

@@ -5,6 +5,10 @@ between what student and teacher make of the same frames. They hardly tell teach
 apart, as every teacher is the student plus a few steps. Common scores are ours: a
 frame's tokens against prototype tokens of the teacher's site, both through one
 encoder, so that they say whose kind of frame it is. Knows nothing of Flower.
+
+FedEFM defect 9: the published score has the scale of the masses and may be negative.
+Here masses sum to one, a negative score counts nothing, and every weight is reported,
+so that one sees whether it carries information at all.
 """
 
 from collections.abc import Mapping, Sequence

@@ -27,10 +27,16 @@ class Batch:
     masks: Tensor  # (batch, classes, size, size) uint8
     annotated: Tensor  # (batch, classes) bool
     valid: Tensor  # (batch, 1, size, size) bool
+    sequences: Tensor  # (batch,) int64
 
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self.images)
+
+    def frame(self, index: int) -> "Batch":
+        """Return one of the frames, as a batch of its own."""
+        tensors = vars(self).items()
+        return Batch(**{name: one[index : index + 1] for name, one in tensors})
 
 
 def training_batches(
@@ -127,6 +133,7 @@ def to_batch(
         masks=frames.masks.to(device),
         annotated=frames.annotated.to(device),
         valid=frames.valid.to(device),
+        sequences=frames.sequences.to(device),
     )
 
 

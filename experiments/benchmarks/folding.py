@@ -28,12 +28,12 @@ from torch import Tensor
 from experiments.benchmarks.peak_memory import peak_mib
 from experiments.run_config import default_run_config
 from server.attendance import Site
-from server.audit import AuditLog
 from server.exchange import AttendedGrid
 from server.journal import Journal
 from server.recorder import RoundRecorder
 from server.tracking import open_tracker
 from strategies import messages
+from strategies.audit import AuditLog
 from strategies.fedefm import FedEFM
 from strategies.settings import RunSettings
 

@@ -17,6 +17,7 @@ from clients.data.folders import load_folder
 from clients.data.frames import Frames
 from clients.data.identity import SiteKey
 from clients.data.store import StoredFrames
+from clients.optimisation import take_step
 from models.losses import SegmentationLoss
 from models.registry import build_model
 from strategies.data_settings import DataSettings
@@ -127,10 +128,7 @@ def training_rate(
 
     def step() -> int:
         loss = criterion(model(batch.images), batch.masks, batch.annotated)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, max_norm=1.0)
-        optimiser.step()
+        take_step(optimiser, loss)
         return len(batch)
 
     return _rate(step, setup.device, seconds)

@@ -137,10 +137,11 @@ def _check_task(models: Mapping[str, ModelSource]) -> None:
     for label, source in models.items():
         task = source.card.get("task")
         kind = task.get("kind", "segment") if isinstance(task, Mapping) else "segment"
-        if kind != "segment":
+        if source.labels or kind != "segment":
             raise DataError(
-                f"Model {label} was finetuned to {kind} whole images; only models that "
-                "segment can be measured against masks."
+                f"Model {label} was trained to classify whole frames; only models that "
+                "segment can be measured against masks. Its scores stand in its card, "
+                "and `endofed predict` writes its probabilities."
             )
 
 

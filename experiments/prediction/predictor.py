@@ -111,6 +111,22 @@ class Predictor:
         found: NDArray[np.float32] = logits.float().sigmoid().cpu().numpy()
         return found
 
+    @torch.inference_mode()
+    def label_probabilities(self, frames: Sequence[Prepared]) -> NDArray[np.float32]:
+        """Classify a batch.
+
+        Args:
+            frames: Prepared as the model's card says, as large as its network.
+
+        Returns:
+            (batch, labels), each row sums to 1.
+        """
+        images = self._normalised(frames)
+        with self._autocast():
+            logits = self._plain(images)
+        found: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
+        return found
+
     def _normalised(self, frames: Sequence[Prepared]) -> Tensor:
         """Go through the door of training and evaluation, without any label."""
         count, size = len(frames), frames[0].image.shape[-1]

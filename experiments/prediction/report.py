@@ -6,8 +6,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from experiments.model_source import ModelSource
 from experiments.prediction.outputs import OutputChoice
-from experiments.prediction.runner import InputReport
+from experiments.prediction.runner import InputReport, PredictOptions
 from experiments.prediction.stream import StreamReport
 from experiments.prediction.timing import Spread, StageTimes
 from models.classes import CLASS_NAMES
@@ -97,15 +98,47 @@ def summary_content(
     """
     return {
         "format": SUMMARY_FORMAT,
-        **about,
         "classes": list(CLASS_NAMES),
         "written": sorted(output.kinds),
+        **about,
         "inputs": [_input_content(one) for one in reports],
         "frames": times.num_frames,
         "milliseconds-per-frame": {
             stage: _spread_content(spread) for stage, spread in times.spreads().items()
         },
     }
+
+
+def about_content(
+    source: ModelSource, options: PredictOptions, device: str, precision: str
+) -> dict[str, Any]:
+    """Return what `predictions.json` says of the model and how it was used.
+
+    Args:
+        source: The model.
+        options: How inputs were predicted.
+        device: Where.
+        precision: One of `PRECISIONS`.
+
+    Returns:
+        The content; of a classifier also its labels.
+    """
+    content = {
+        "model": {
+            "kind": source.kind,
+            "name": source.recipe.name,
+            "image-size": source.recipe.image_size,
+            "weights-digest": source.card.get("weights-digest"),
+        },
+        "threshold": options.threshold,
+        "frame-size": options.settings.frame_size,
+        "inverted": options.inverted,
+        "device": device,
+        "precision": precision,
+    }
+    if source.labels:
+        content |= {"classes": list(source.labels), "written": ["classes"]}
+    return content
 
 
 def _input_content(one: InputReport) -> dict[str, Any]:

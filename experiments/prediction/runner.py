@@ -5,6 +5,7 @@ An input that cannot be read or written costs one line, and the rest goes on.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -77,23 +78,46 @@ def predict_inputs(
         A report of every input when it is done.
     """
     for one in inputs:
-        try:
-            yield _predict_input(
-                one, folders[one.number], predictor, options, times, on_frames
-            )
-        except DataError as error:
-            yield InputReport(one.number, problem=str(error))
-        except MemoryError:
-            raise
-        except OSError:
-            yield InputReport(
-                one.number,
-                problem="cannot be read, or its results cannot be written; is there "
-                "room and permission?",
-            )
-        except Exception as error:  # noqa: BLE001 - its text may quote the file
-            problem = f"an unexpected {type(error).__name__}; please report it"
-            yield InputReport(one.number, problem=problem)
+        work = partial(
+            _predict_input,
+            one,
+            folders[one.number],
+            predictor,
+            options,
+            times,
+            on_frames,
+        )
+        yield guarded(one.number, work)
+
+
+def guarded(number: int, work: Callable[[], InputReport]) -> InputReport:
+    """Do the work on an input; whatever is wrong with it becomes its report.
+
+    Args:
+        number: Of the input.
+        work: What is to be done.
+
+    Returns:
+        What the work returned, or why it could not be done.
+
+    Raises:
+        MemoryError: The next input would fail as well.
+    """
+    try:
+        return work()
+    except DataError as error:
+        return InputReport(number, problem=str(error))
+    except MemoryError:
+        raise
+    except OSError:
+        return InputReport(
+            number,
+            problem="cannot be read, or its results cannot be written; is there "
+            "room and permission?",
+        )
+    except Exception as error:  # noqa: BLE001 - its text may quote the file
+        problem = f"an unexpected {type(error).__name__}; please report it"
+        return InputReport(number, problem=problem)
 
 
 def _predict_input(

@@ -82,6 +82,7 @@ def pair_table(
     corner: str,
     caption: str,
     limits: tuple[float, float] | None = None,
+    more_rows: Sequence[str] = (),
 ) -> Markup:
     """Make a table of pairs, coloured by number.
 
@@ -91,13 +92,14 @@ def pair_table(
         corner: What rows and columns are.
         caption: What the numbers are.
         limits: Of the colours; without them, the whole tenths around the numbers.
+        more_rows: Names of rows below that have no column.
 
     Returns:
         The table.
     """
     low, high = limits or whole_tenths(values.values())
     rows = []
-    for row in names:
+    for row in (*names, *more_rows):
         cells: list[Text | Cell] = [_named(row)]
         for column in names:
             value = values.get((row, column))

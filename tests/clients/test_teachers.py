@@ -170,6 +170,7 @@ def batch() -> Batch:
         torch.zeros(3, 2, SIZE, SIZE, dtype=torch.uint8),
         torch.ones(3, 2, dtype=torch.bool),
         torch.ones(3, 1, SIZE, SIZE, dtype=torch.bool),
+        torch.zeros(3, dtype=torch.int64),
     )
 
 

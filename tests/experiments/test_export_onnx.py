@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from experiments.model_source import ModelSource, open_model
 from models.attention import FusedAttention
 from models.deformable import DeformableConvolution
 from models.exportable import SIZE_MULTIPLES
+from models.sam_sizes import SIZES
 
 
 def shaken(name: str, image_size: int) -> ModelSource:
@@ -72,6 +73,28 @@ def test_onnxruntime_computes_what_the_network_computes(exported: Exported) -> N
         with torch.no_grad():
             expected = network(images).numpy()
         np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_vit_of_the_official_parts_exports_at_256_px(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # ViT-B but narrow and of two blocks: at 256 px its windows of 14 patches do not
+    # divide the 16 there are, so they are padded, as in the large one.
+    small = replace(
+        SIZES["sam-vit-b"], width=32, depth=2, heads=2, global_blocks=(1,),
+        embedding=32, decoder_width=64,
+    )  # fmt: skip
+    monkeypatch.setitem(SIZES, "sam-vit-b", small)
+    source = shaken("sam-vit-b", 256)
+    found = export_onnx(source, tmp_path / "model.onnx")
+    assert max(found["differences"].values()) < 1e-4
+    images = torch.rand(3, 1, 256, 256, generator=torch.Generator().manual_seed(1))
+    session = open_session(tmp_path / "model.onnx", threads=1)
+    (logits,) = session.run([OUTPUT], {INPUT: images.numpy()})
+    with torch.no_grad():
+        expected = source.network.eval()(images).numpy()
+    assert expected.std() > 0  # or there would be nothing to compare
+    np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_file_is_valid_and_says_what_it_is_for(exported: Exported) -> None:

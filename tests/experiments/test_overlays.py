@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.overlays import CLASS_COLOURS, draw_overlays
+from experiments.overlays import CLASS_COLOURS, draw_overlays, scores_text
 
 
 def has_colour(pixels: NDArray[np.float32], colour: str) -> bool:
@@ -49,6 +49,33 @@ def test_the_legend_names_both_colours_even_of_empty_masks(tmp_path: Path) -> No
     pixels = draw(tmp_path / "overlay.png", masks(), masks())
     legend = pixels[int(0.9 * len(pixels)) :]
     assert all(has_colour(legend, colour) for colour in CLASS_COLOURS.values())
+
+
+def test_a_class_that_nobody_looked_for_has_no_dice() -> None:
+    label, found = masks(0)[0].bool().numpy(), masks(0)[0].bool().numpy()
+    everything = scores_text(found, label, [True, True])
+    assert everything == "Dice: catheter 1.00, guidewire 1.00"
+    one = scores_text(found, label, [True, False])
+    assert one == "Dice: catheter 1.00, guidewire not annotated"
+
+
+def test_the_picture_says_what_was_not_annotated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+    monkeypatch.setattr(
+        "matplotlib.axes.Axes.set_xlabel", lambda _, text, **__: said.append(text)
+    )
+    images, known = torch.full((2, 1, 24, 24), 0.5), torch.tensor([[1, 0], [1, 1]])
+    draw_overlays(
+        images,
+        masks(0),
+        {"prediction": masks(0)},
+        tmp_path / "a.png",
+        title="Test",
+        annotated=known.bool(),
+    )
+    assert ["not annotated" in text for text in said] == [True, False]
 
 
 def test_predictions_of_another_size_are_refused(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -7,11 +8,15 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from experiments.evaluate_cli import evaluate_command
+from experiments.finetune_cli import finetune_command
 from experiments.model_source import open_model
+from experiments.predict_cli import predict_command
 from experiments.registry import list_models, register_model
 from experiments.registry_cli import models_app
 from models.registry import build_model
 from server.checkpoints import CheckpointError, FoundationCard, save_foundation
+from tests.experiments.prediction.scenes import write_png
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +185,53 @@ def test_the_commands_register_and_list(tmp_path: Path, registry: str) -> None:
     result = CliRunner().invoke(app, ["models", "list"])
     assert result.exit_code == 0, result.output
     assert "champion" in result.output and "0.6250" in result.output
+
+
+@pytest.fixture
+def champion(tmp_path: Path, registry: str) -> str:
+    """Return the digest of what `models:/wires@champion` leads to."""
+    path = checkpoint(tmp_path / "run", 5)
+    register_model(path, name="wires", alias="champion")
+    digest = str(open_model(str(path)).card["weights-digest"])
+    shutil.rmtree(tmp_path / "run")  # only the registry has it now
+    return digest
+
+
+def invoke(command: object, *arguments: str | Path) -> str:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(command)  # type: ignore[type-var]
+    words = ["models:/wires@champion", *map(str, arguments)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_finetune_starts_from_an_alias(tmp_path: Path, champion: str) -> None:
+    invoke(
+        finetune_command, "--shots", "1", "--seeds", "0", "--steps", "1",
+        "--starts", "foundation", "--train-patients", "2", "--validation-patients",
+        "1", "--test-patients", "1", "--frames-per-patient", "1", "--workers", "1",
+        "--no-mlflow", "--output", tmp_path / "ft",
+    )  # fmt: skip
+    (path,) = (tmp_path / "ft" / "models").rglob("finetuned.json")
+    assert json.loads(path.read_text())["parent"]["weights-digest"] == champion
+
+
+def test_evaluate_measures_an_alias(tmp_path: Path, champion: str) -> None:
+    invoke(
+        evaluate_command, "--domain", "human", "--patients", "1",
+        "--frames-per-patient", "2", "--resamples", "100", "--no-gallery",
+        "--output", tmp_path / "found",
+    )  # fmt: skip
+    content = json.loads((tmp_path / "found" / "summary.json").read_text())
+    assert content["models"][0]["weights-digest"] == champion
+    assert content["command"].startswith("endofed evaluate models:/wires@champion ")
+
+
+def test_predict_takes_an_alias(tmp_path: Path, champion: str) -> None:
+    write_png(tmp_path / "frame.png", np.zeros((40, 40), np.uint8))
+    out = tmp_path / "out"
+    invoke(predict_command, tmp_path / "frame.png", "--output", out)
+    content = json.loads((out / "predictions.json").read_text())
+    assert content["model"]["weights-digest"] == champion
+    assert len(list(out.rglob("*.png"))) == 2

@@ -61,6 +61,23 @@ def test_a_run_with_everything_has_every_section(run: Path) -> None:
     ]
 
 
+def test_the_matrix_has_the_accumulated_model_below_and_its_means(run: Path) -> None:
+    write_extras(run)
+    text = text_of(page_of(run))
+    assert "On average 0.500 at home and 0.583 abroad." in text
+    assert "Θ, accumulated 0.660 0.640 0.620 0.600" in text
+
+
+def test_a_matrix_of_an_earlier_version_is_shown_as_it_is(run: Path) -> None:
+    write_extras(run)
+    (run / "cross_site.json").write_text(
+        json.dumps({"metric": "dice", "values": {"a": {"a": 0.25, "b": None}}})
+    )
+    text = text_of(page_of(run))
+    assert "Models on each other's data" in text
+    assert "Θ" not in text and "On average" not in text
+
+
 def test_what_was_not_measured_has_no_section(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", strategy="fedavg")
     assert SECTIONS.findall(page_of(run)) == [

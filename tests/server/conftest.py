@@ -32,7 +32,7 @@ def tiny_run(
         "fedefm.warmup-steps": 1,
         "fedefm.overseas-steps": 1,
         "fedefm.grid-size": 2,
-        "join-timeout-s": 1.0,
+        "join-timeout-s": 30.0,
         "phase-timeout-s": 60.0,
         "mlflow": False,
     }

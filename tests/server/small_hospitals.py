@@ -12,12 +12,12 @@ from flwr.clientapp import ClientApp
 
 from models.metrics import SegmentationCounts
 from server.attendance import Site
-from server.audit import AuditLog
 from server.exchange import AttendedGrid, Exchange
 from server.journal import Journal, read_events
 from server.recorder import RoundRecorder
 from server.tracking import NoTracker
 from strategies import messages
+from strategies.audit import AuditLog
 from strategies.evaluation import Evaluation
 from strategies.fedefm import FedEFM
 from strategies.fedefm_settings import FedEFMSettings

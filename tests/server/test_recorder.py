@@ -1,5 +1,6 @@
 """What the server writes down of a round, with numbers worked out by hand."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ import pytest
 from flwr.app import Message
 
 from strategies import messages
+from strategies.audit import verify
 from strategies.settings import RunSettings
+from tests.federation import WORKS
 from tests.server.small_hospitals import Recorded, play
 
 DISTILLED = {
@@ -140,3 +143,26 @@ def test_teachers_of_the_accumulated_model_are_told_of_too(
         "proxy/beta/weight": 0.25,
     }
     assert record.edges == ()
+
+
+def test_what_a_site_refused_is_in_the_audit_log_in_its_own_words(
+    tmp_path: Path, run_settings: RunSettings
+) -> None:
+    words = "Site 'beta' refuses: max-rounds-per-day allows 1"
+
+    def refuse(message: Message) -> Message | str:
+        is_distil = message.metadata.message_type == messages.DISTIL
+        return messages.error_reply(message, words) if is_distil else WORKS
+
+    recorded = play(
+        tmp_path / "run", run_settings, distilled=DISTILLED, faults={1: refuse}
+    )
+    path = recorded.journal.folder / "audit.jsonl"
+    verify(path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    [line] = [line for line in lines if line["note"]]
+    assert line["note"] == words
+    assert (line["site"], line["phase"], line["direction"], line["bytes"]) == (
+        *("beta", "distil", "out"),
+        0,
+    )

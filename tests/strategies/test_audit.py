@@ -1,11 +1,14 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from server.audit import GENESIS, AuditEntry, AuditError, AuditLog, verify
+from strategies.audit import GENESIS, AuditEntry, AuditError, AuditLog, verify
 
 DIGEST = "ab" * 32
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_entry(round_number: int = 1, site: str = "a") -> AuditEntry:
@@ -121,3 +124,51 @@ def test_an_entry_that_could_not_be_checked_later_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         AuditEntry(**{**vars(make_entry()), **changed})
+
+
+def test_a_log_of_several_runs_says_which_run(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl")
+    log.record(AuditEntry(1, "local", "a", "in", 0, 0, run=77))
+    assert json.loads((tmp_path / "audit.jsonl").read_text())["run"] == 77
+
+
+def test_every_line_is_shown_once_with_those_of_an_earlier_log(path: Path) -> None:
+    seen: list[int] = []
+    log = AuditLog(path, seen=lambda line: seen.append(line["round"]))
+    log.record(make_entry(4))
+    assert seen == [1, 2, 3, 4]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from strategies.audit import AuditEntry, AuditLog
+log = AuditLog(Path(sys.argv[1]))
+for number in range(20):
+    log.record(AuditEntry(number, "local", sys.argv[2], "in", 0, 0))
+"""
+
+
+def test_two_processes_write_one_chain(path: Path) -> None:
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], cwd=ROOT)
+        for name in ("one", "two")
+    ]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert verify(path) == 43
+    sites = [json.loads(line)["site"] for line in path.read_text().splitlines()]
+    assert (sites.count("one"), sites.count("two")) == (20, 20)
+
+
+@pytest.mark.parametrize("damage", ["cut", "removed", "changed"])
+def test_a_log_that_is_changed_while_it_is_open_is_not_continued(
+    path: Path, damage: str
+) -> None:
+    log = AuditLog(path)
+    lines = path.read_text().splitlines(keepends=True)
+    if damage == "removed":
+        path.unlink()
+    else:
+        path.write_text("".join(lines[:2] if damage == "cut" else [*lines, "{}\n"]))
+    with pytest.raises(AuditError):
+        log.record(make_entry(4))
