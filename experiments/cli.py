@@ -1,7 +1,6 @@
 """The command line: `endofed …`."""
 
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import torch
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.benchmark_cli import benchmark_app
@@ -16,6 +16,7 @@ from experiments.command_errors import user_errors
 from experiments.data_cli import data_app
 from experiments.evaluate_cli import evaluate_command
 from experiments.export_cli import export_command
+from experiments.federation_cli import federation_app
 from experiments.fewshot import FinetuneSettings
 from experiments.finetune_cli import finetune_command, finetune_with_progress
 from experiments.flower_home import (
@@ -25,6 +26,7 @@ from experiments.flower_home import (
 )
 from experiments.partition import partition_command
 from experiments.predict_cli import predict_command
+from experiments.provision_cli import provision_app
 from experiments.registry_cli import models_app
 from experiments.report_cli import report_command
 from experiments.resources import choose_workers, gpu_share
@@ -32,11 +34,13 @@ from experiments.results import federation_table, show_paths
 from experiments.run_config import (
     PROJECT_FOLDER,
     default_run_config,
+    new_run_folder,
     resolve_run_config,
     sites_of,
 )
 from experiments.sheet_cli import sheet_command
 from experiments.simulation import SimulationOutcome, SimulationRequest, simulate
+from experiments.site_cli import site_app
 from experiments.topology_cli import topology_command
 from strategies.settings import SettingValue
 
@@ -57,6 +61,9 @@ app.command("report")(report_command)
 app.add_typer(data_app, name="data")
 app.add_typer(models_app, name="models")
 app.add_typer(benchmark_app, name="benchmark")
+app.add_typer(provision_app, name="provision")
+app.add_typer(site_app, name="site")
+app.add_typer(federation_app, name="federation")
 console = Console()
 errors = Console(stderr=True)
 
@@ -188,7 +195,7 @@ def run_federation(
         console=console,
     )
     if outcome.exit_code or outcome.result is None:
-        errors.print(f"[bold red]The run {outcome.status}:[/] {outcome.reason}")
+        errors.print(f"[bold red]The run {outcome.status}:[/] {escape(outcome.reason)}")
         errors.print(f"What it wrote is in {outcome.run_folder}", soft_wrap=True)
         raise typer.Exit(outcome.exit_code or 1)
     console.print(federation_table(outcome.result))
@@ -197,14 +204,6 @@ def run_federation(
         f"{outcome.peak_memory_mib / 1024:.1f} GiB at most.\n"
     )
     return outcome
-
-
-def new_run_folder(parent: Path) -> Path:
-    """Return the path of a run folder that does not exist yet."""
-    folder = parent.resolve() / datetime.now().strftime("%Y%m%d-%H%M%S")
-    while folder.exists():
-        folder = folder.with_name(folder.name + "-b")
-    return folder
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import tomli_w
 
 from experiments.processes import ProcessFamily, program_names
 
@@ -102,6 +103,28 @@ def write_connection(folder: Path, port: int) -> Path:
         f'address = "127.0.0.1:{port}"\n'
         "insecure = true  # never leaves this machine\n",
     )
+
+
+def write_secure_connection(folder: Path, address: str, certificate: Path) -> Path:
+    """Write the configuration of somebody who talks to a deployed SuperLink.
+
+    Args:
+        folder: The `FLWR_HOME`; made if missing.
+        address: Of the SuperLink, host:port.
+        certificate: Of the authority that signed the SuperLink's, in PEM.
+
+    Returns:
+        Path of the configuration.
+    """
+    superlink = {
+        "default": CONNECTION,
+        CONNECTION: {
+            "address": address,
+            "insecure": False,
+            "root-certificates": str(certificate.resolve()),
+        },
+    }
+    return _write_config(folder, tomli_w.dumps({"superlink": superlink}))
 
 
 def write_flower_home(

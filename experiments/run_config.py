@@ -8,6 +8,7 @@ anything is started.
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,21 @@ def sites_of(run_config: Mapping[str, SettingValue]) -> tuple[SiteSpec, ...]:
         DataError: If the sites file is wrong.
     """
     return load_sites(str(run_config["sites"]))
+
+
+def new_run_folder(parent: Path) -> Path:
+    """Return the path of a run folder that does not exist yet.
+
+    Args:
+        parent: Where it is to be.
+
+    Returns:
+        An absolute path, named after the present time.
+    """
+    folder = parent.resolve() / datetime.now().strftime("%Y%m%d-%H%M%S")
+    while folder.exists():
+        folder = folder.with_name(folder.name + "-b")
+    return folder
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, SettingValue]:

@@ -53,7 +53,110 @@ class RunStatus(NamedTuple):
         return self.state.startswith("finished")
 
 
-class SuperLink:
+class FlowerConnection:
+    """The `flwr` command with the connection that a folder's configuration names."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        """Describe a connection; its configuration may be written later.
+
+        Args:
+            folder: The `FLWR_HOME`; must exist.
+            environment: All of the environment of `flwr`.
+        """
+        self._folder = folder
+        self._environment = environment
+
+    def submit(
+        self,
+        app_folder: Path,
+        run_config: Mapping[str, Any],
+        federation_config: str = "",
+    ) -> str:
+        """Start a run with `flwr run`.
+
+        Args:
+            app_folder: Folder of the app's `pyproject.toml`.
+            run_config: Flat settings; each must be listed by the app.
+            federation_config: Flower's `key=value` pairs, separated by blanks; only a
+                simulation has any.
+
+        Returns:
+            The run's id.
+
+        Raises:
+            SuperLinkError: If Flower refuses the app or a setting.
+        """
+        path = self._folder / "run_config.toml"
+        path.write_text(tomli_w.dumps(dict(run_config)), encoding="utf-8")
+        command = ["run", str(app_folder), CONNECTION, "--format", "json"]
+        command += ["--run-config", str(path)]
+        if federation_config:
+            command += ["--federation-config", federation_config]
+        return str(self.ask(command)["run-id"])
+
+    def status(self, run_id: str) -> RunStatus:
+        """Ask for the state of a run.
+
+        Raises:
+            SuperLinkError: If there is no answer.
+        """
+        command = ["list", CONNECTION, "--run-id", run_id, "--format", "json"]
+        run = self.ask(command)["runs"][0]
+        details = str(run.get("status-details", ""))
+        return RunStatus(str(run["status"]), "" if details == "N/A" else details)
+
+    def stop_run(self, run_id: str) -> None:
+        """Ask the SuperLink to stop a run; its processes may live on for a while.
+
+        Raises:
+            SuperLinkError: If there is no answer in time.
+        """
+        self.ask(["stop", run_id, CONNECTION, "--format", "json"], STOP_TIMEOUT_S)
+
+    def save_run_log(self, run_id: str, folder: Path | None = None) -> None:
+        """Write what the run logged to `run.log`.
+
+        A log that cannot be had is left out: it decides nothing.
+
+        Args:
+            run_id: Of the run.
+            folder: Where to write it; None = the `FLWR_HOME`.
+        """
+        command = [str(programs_folder() / "flwr"), "log", run_id, CONNECTION, "--show"]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            done = processes.run(command, self._environment, STOP_TIMEOUT_S)
+            text = without_colours(done.stdout)
+            path = (folder or self._folder) / "run.log"
+            path.write_text(text, encoding="utf-8")
+
+    def ask(
+        self, arguments: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> dict[str, Any]:
+        """Run a `flwr` command that answers in JSON.
+
+        Args:
+            arguments: Of `flwr`, with `--format json`.
+            timeout_s: How long it may take, in seconds.
+
+        Returns:
+            Its answer.
+
+        Raises:
+            SuperLinkError: If it failed, with Flower's reason, or took too long.
+        """
+        command = [str(programs_folder() / "flwr"), *arguments]
+        try:
+            done = processes.run(command, self._environment, timeout_s)
+        except OSError as error:
+            raise _not_startable("flwr", error) from None
+        except subprocess.TimeoutExpired:
+            raise SuperLinkError(
+                f"`flwr {arguments[0]}` did not answer within {timeout_s:.0f} s."
+            ) from None
+        return read_answer(arguments[0], done.stdout, done.stderr)
+
+
+class SuperLink(FlowerConnection):
     """A simulation SuperLink on a free loopback port."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
@@ -63,9 +166,8 @@ class SuperLink:
             folder: Its `FLWR_HOME`; must exist.
             environment: All of the environment of it and of the run.
         """
+        super().__init__(folder, environment)
         self.log = folder / "superlink.log"
-        self._folder = folder
-        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -95,59 +197,6 @@ class SuperLink:
         """Tell whether the SuperLink is running."""
         return self._process is not None and self._process.poll() is None
 
-    def submit(
-        self, app_folder: Path, run_config: Mapping[str, Any], federation_config: str
-    ) -> str:
-        """Start a run with `flwr run`.
-
-        Args:
-            app_folder: Folder of the app's `pyproject.toml`.
-            run_config: Flat settings; each must be listed by the app.
-            federation_config: Flower's `key=value` pairs, separated by blanks.
-
-        Returns:
-            The run's id.
-
-        Raises:
-            SuperLinkError: If Flower refuses the app or a setting.
-        """
-        path = self._folder / "run_config.toml"
-        path.write_text(tomli_w.dumps(dict(run_config)), encoding="utf-8")
-        command = ["run", str(app_folder), CONNECTION, "--format", "json"]
-        command += ["--run-config", str(path)]
-        command += ["--federation-config", federation_config]
-        return str(self._ask(command)["run-id"])
-
-    def status(self, run_id: str) -> RunStatus:
-        """Ask for the state of a run.
-
-        Raises:
-            SuperLinkError: If there is no answer.
-        """
-        command = ["list", CONNECTION, "--run-id", run_id, "--format", "json"]
-        run = self._ask(command)["runs"][0]
-        details = str(run.get("status-details", ""))
-        return RunStatus(str(run["status"]), "" if details == "N/A" else details)
-
-    def stop_run(self, run_id: str) -> None:
-        """Ask the SuperLink to stop a run; its processes may live on for a while.
-
-        Raises:
-            SuperLinkError: If there is no answer in time.
-        """
-        self._ask(["stop", run_id, CONNECTION, "--format", "json"], STOP_TIMEOUT_S)
-
-    def save_run_log(self, run_id: str) -> None:
-        """Write what the run logged to `run.log`.
-
-        A log that cannot be had is left out: it decides nothing.
-        """
-        command = [str(programs_folder() / "flwr"), "log", run_id, CONNECTION, "--show"]
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            done = processes.run(command, self._environment, STOP_TIMEOUT_S)
-            text = without_colours(done.stdout)
-            (self._folder / "run.log").write_text(text, encoding="utf-8")
-
     def _start_command(self, port: int) -> list[str]:
         program = str(programs_folder() / "flower-superlink")
         where = ["--host", "127.0.0.1", "--port", str(port)]
@@ -160,20 +209,6 @@ class SuperLink:
                 return True
             time.sleep(HEALTH_INTERVAL_S)
         return False
-
-    def _ask(
-        self, arguments: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S
-    ) -> dict[str, Any]:
-        command = [str(programs_folder() / "flwr"), *arguments]
-        try:
-            done = processes.run(command, self._environment, timeout_s)
-        except OSError as error:
-            raise _not_startable("flwr", error) from None
-        except subprocess.TimeoutExpired:
-            raise SuperLinkError(
-                f"`flwr {arguments[0]}` did not answer within {timeout_s:.0f} s."
-            ) from None
-        return read_answer(arguments[0], done.stdout, done.stderr)
 
 
 def read_answer(verb: str, output: str, errors: str = "") -> dict[str, Any]:

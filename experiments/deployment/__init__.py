@@ -1,0 +1,1 @@
+"""What a person starts to bring a federation to real hospitals."""

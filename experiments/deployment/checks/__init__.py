@@ -1,0 +1,1 @@
+"""What `endofed site check` looks at, one module per kind."""
