@@ -12,7 +12,7 @@ export FLWR_DISABLE_UPDATE_CHECK=1
 export RAY_USAGE_STATS_ENABLED=0
 export MLFLOW_DISABLE_TELEMETRY=true
 
-.PHONY: run test setup lint types layers unit simulation clean
+.PHONY: run test setup lint types layers unit simulation test-deployment clean
 
 run: setup            ## train a federation, finetune its model, print what came out
 	$(BIN)/endofed quickstart --runs $(RUNS)
@@ -41,10 +41,21 @@ layers: setup         ## who may import whom
 
 # Two processes of one thread: on two cores faster than one of two threads.
 unit: setup           ## everything that needs no SuperLink
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not simulation' -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not simulation and not deployment' -n 2 --dist loadfile
 
 simulation: setup     ## the tests that really call `flwr run`
 	$(BIN)/python -m pytest -m simulation
+
+# A real federation over network namespaces of its own: server and hospitals apart.
+# ENDOFED_DEPLOYMENT_TABLE=FILE keeps the table of cases.
+test-deployment: setup   ## three hospitals and a centre, broken and recovered; as root
+	@test "$$(id -u)" = 0 || { \
+	  echo "test-deployment needs root: only root makes network namespaces." >&2; exit 1; }
+	@for program in ip nft tc; do command -v $$program >/dev/null || { \
+	  echo "test-deployment needs '$$program': install iproute2 and nftables." >&2; \
+	  exit 1; }; done
+	$(BIN)/python -m pytest -m deployment tests/deployment tests/docker \
+	  tests/experiments/deployment
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
