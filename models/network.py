@@ -64,9 +64,6 @@ class SegmentationNetwork(nn.Module, ABC):
     def transformer_parts(self) -> tuple[nn.Module, ...]:
         """Return the parts made of attention, which want a lower learning rate.
 
-        At a rate that suits convolutions, a transformer from random weights ends with
-        features that are the same for every frame.
-
         Returns:
             Modules; none for a network of convolutions.
         """

@@ -44,7 +44,10 @@ After 150 batches of 8: sam-tiny 0.653, 0.675, 0.690 and 0.524 with 2e-3, 4e-3, 
 and 1.6e-2; fga-net-small 0.637 and 0.506 with 1.2e-2 and 2.4e-2. More batches:
 fga-net-small 0.605 after 300 with 4e-3, 0.647 after 350 with 1.2e-2. With 6e-3 it has
 0.653 after 400 batches of 4, but 0.497 after 200 of 8: the same frames in more steps
-help. sam-tiny has 0.699 there. After 60 of 8: unet 0.486 and 0.397 with 4e-3, 1.2e-2.
+help. sam-tiny has 0.699 there, its transformers at the full rate; after 200 and 700
+batches of 4 it has 0.616 and 0.755 so, and 0.647 and 0.758 with a tenth, which is the
+default of `train.transformer-rate` since. After 60 of 8: unet 0.486 and 0.397 with
+4e-3 and 1.2e-2.
 """
 OTHER_LEARNING_RATE = 1e-3
 """Of all other networks: a cautious number, not tuned."""
