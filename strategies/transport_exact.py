@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import ot
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -213,5 +212,7 @@ def _solve_by_front_door(
     source: _Array, target: _Array, cost: _Array, max_pivots: int
 ) -> _Answer:
     log: dict[str, Any]
+    import ot  # slow to import, and a site without teachers never asks
+
     plan, log = ot.emd(source, target, cost, numItermax=max_pivots, log=True)
     return _Answer(plan, log["u"], log["result_code"])

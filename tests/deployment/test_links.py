@@ -1,0 +1,140 @@
+"""Bad links: cut for half a minute, slow, late and stalling."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from experiments.run_config import PROJECT_FOLDER
+from tests.deployment.federation import Federation, Site, environment_of
+from tests.deployment.lab import CENTRE_ADDRESS, LINE_PORT, PORT
+from tests.deployment.runs import FEDAVG, QUICK, RUN_S, wait_until
+from tests.deployment.table import Table
+
+pytestmark = pytest.mark.deployment
+
+CUT_S = 30.0
+RATE, DELAY_MS, STALL_EVERY_S, STALL_S = "10mbit", 200, 10.0, 2.0
+MBIT_PER_S = 10.0
+FULL, LORA = "full", "lora"
+STOPPED = 130
+"""Exit code of a run that somebody stopped."""
+HANDSHAKE = """
+import socket, ssl, sys, time
+trusted = ssl.create_default_context(cafile=sys.argv[3])
+began = time.monotonic()
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=30) as line:
+    trusted.wrap_socket(line, server_hostname=sys.argv[1]).close()
+print(time.monotonic() - began)
+"""
+
+
+def test_a_cut_of_half_a_minute_costs_half_a_minute(
+    federation: Federation, table: Table
+) -> None:
+    site = federation.sites["hillside"]
+    with table.case(
+        f"link cut for {CUT_S:.0f} s in a round", "completed by all"
+    ) as row:
+        before = len(site.audit())
+        run = federation.run("cut", *QUICK, "num-rounds=1")
+        site.wait_training(before)
+        site.place.cut()
+        time.sleep(CUT_S)
+        assert not run.events("round"), "the round ended without the site"
+        site.place.connect()
+        result = run.succeed()
+        phase = run.phase("local")
+        assert result["sites"] == sorted(federation.sites)
+        assert phase["failed"] == {}
+        assert phase["seconds"] > CUT_S
+        assert not site.has_ended()
+        row.saw(f"phase took {phase['seconds']:.0f} s", "no site failed")
+
+
+@contextmanager
+def bad_line(site: Site, folder: Path) -> Iterator[None]:
+    """Slow, delay and stall what a hospital says; it connects anew, over that line."""
+    command = [sys.executable, "-m", "tests.deployment.line"]
+    command += ["--delay-ms", str(DELAY_MS / 2), "--stall-s", str(STALL_S)]
+    command += ["--stall-every-s", str(STALL_EVERY_S)]
+    environment = environment_of(folder) | {"PYTHONPATH": str(PROJECT_FOLDER)}
+    assert site.stop() == 0
+    process = site.place.start(command, folder / "line.log", environment)
+    try:
+        reaches = lambda: site.place.reaches("127.0.0.1", LINE_PORT)  # noqa: E731
+        wait_until("the line", reaches, 20)
+        with site.place.redirected(), site.place.shaped(RATE):
+            site.start()
+            site.wait_connected()
+            assert site.is_connected(), site.said()[-600:]
+            yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def test_rounds_over_a_slow_line(
+    federation: Federation, table: Table, tmp_path: Path
+) -> None:
+    site = federation.sites["lakeside"]
+    line = f"{RATE}/s, {DELAY_MS} ms, stalls of {STALL_S:.0f} s"
+    with bad_line(site, tmp_path):
+        with table.case(f"a link of {line}", "the site connects") as row:
+            where = (CENTRE_ADDRESS, str(PORT), str(site.kit / "ca.crt"))
+            done = site.place.run(sys.executable, "-c", HANDSHAKE, *where)
+            seconds = float(done.stdout)
+            assert seconds >= DELAY_MS / 1000
+            row.saw(f"TLS handshake in {seconds:.1f} s")
+        with table.case("full weights over it: a training", "all complete it") as row:
+            full = follow(federation, site, FULL)
+            row.saw(full.text, "stopped before its evaluation, one more download")
+        with table.case("LoRA over it: a whole round", "all complete it") as row:
+            lora = follow(federation, site, LORA)
+            row.saw(lora.text)
+    assert full.weights > 5 * lora.weights
+    assert full.seconds > lora.seconds
+    # No faster than the line, or the line was not used.
+    assert full.seconds > full.weights * 8e-6 / MBIT_PER_S
+
+
+class Told(NamedTuple):
+    """What the training of a round cost at a site."""
+
+    weights: int  # bytes, both ways
+    seconds: float
+    text: str
+
+
+def follow(federation: Federation, site: Site, training: str) -> Told:
+    """Run a round of all sites; one of full weights is stopped once it has trained."""
+    before = site.place.wire_bytes()
+    settings = (*FEDAVG, "num-rounds=1", f"model.training='{training}'")
+    run = federation.run(f"slow-{training}", *settings)
+    if training == FULL:
+        wait_until("all have trained", lambda: run.events("phase"), RUN_S)
+        up, down = site.place.wire_bytes()
+        run.process.send_signal(signal.SIGTERM)
+        assert run.wait() == STOPPED, run.said()[-600:]
+    else:
+        result = run.succeed()
+        assert result["sites"] == sorted(federation.sites)
+        up, down = site.place.wire_bytes()
+    local = run.phase("local")
+    assert local["replied"] == sorted(federation.sites)
+    weights = sum(
+        entry["bytes"]
+        for entry in run.audit()
+        if (entry["site"], entry["phase"]) == (site.name, "local")
+    )
+    text = (
+        f"train {local['seconds']:.0f} s with {weights / 1e6:.2f} MB of weights there "
+        f"and back; on the wire so far {(up - before[0]) / 1e6:.1f} MB up, "
+        f"{(down - before[1]) / 1e6:.1f} MB down"
+    )
+    return Told(weights, local["seconds"], text)

@@ -1,0 +1,107 @@
+"""Sites and the server that stop in the middle, and come back."""
+
+import re
+import time
+
+import psutil
+import pytest
+
+from tests.deployment.federation import CONNECTED, PATIENCE_S, Federation, Site
+from tests.deployment.runs import QUICK, wait_until
+from tests.deployment.table import Table
+
+pytestmark = pytest.mark.deployment
+
+PHASE_TIMEOUT_S = 65
+"""Longer than Flower believes in a node that says nothing, 60 s."""
+ROUNDS = 2
+
+
+def node_of(site: Site) -> str:
+    found = re.search(rf"{CONNECTED} (\d+)", site.said())
+    assert found, site.said()[-600:]
+    return found[1]
+
+
+def test_a_site_that_was_restarted_is_the_same_node(
+    federation: Federation, table: Table
+) -> None:
+    site = federation.sites["harbour"]
+    with table.case("site restarted between runs", "same node, online") as row:
+        before = node_of(site)
+        assert federation.all_online()
+        assert site.stop() == 0
+        assert not federation.all_online()
+        started = time.monotonic()
+        site.start()
+        site.wait_connected()
+        assert site.is_connected(), site.said()[-600:]
+        assert node_of(site) == before
+        wait_until("all are online", federation.all_online, PATIENCE_S)
+        row.saw(f"back after {time.monotonic() - started:.0f} s")
+
+
+def test_a_site_that_loses_power_in_a_round_is_missed_and_takes_part_again(
+    federation: Federation, table: Table
+) -> None:
+    site = federation.sites["harbour"]
+    with table.case("site lost power in a round", "missed by name, then back") as row:
+        before = len(site.audit())
+        timeout = f"phase-timeout-s={PHASE_TIMEOUT_S}.0"
+        settings = (*QUICK, "num-rounds=1", "min-sites=2", timeout)
+        run = federation.run("power", *settings)
+        site.wait_training(before)
+        site.lose_power()
+        started = time.monotonic()
+        assert site.restart(), site.said()[-600:]
+        away = time.monotonic() - started
+        result = run.succeed()
+        failed = run.phase("local")["failed"]
+        assert list(failed) == [site.name]
+        assert run.phase("local")["replied"] == ["hillside", "lakeside"]
+        assert site.name in result["sites"], result
+        row.saw(f'"{failed[site.name]}"', f"let in again after {away:.0f} s")
+
+
+def test_a_server_that_is_killed_fails_the_run_and_the_next_one_goes_on(
+    federation: Federation, table: Table
+) -> None:
+    site = federation.sites["hillside"]
+    with table.case("server killed in round 2", "run failed, nodes come back") as row:
+        first = federation.run("killed", *QUICK, f"num-rounds={ROUNDS}")
+        wait_until("round 1 ends", lambda: first.events("round"), 200)
+        site.wait_training(len(site.audit()))
+        kill_server(federation)
+        federation.start_superlink()
+        started = time.monotonic()
+        code = first.wait()
+        assert code == 1, first.said()[-600:]
+        assert [event["round"] for event in first.events("round")] == [1]
+        wait_until("all are online", federation.all_online, PATIENCE_S)
+        assert not any(one.has_ended() for one in federation.sites.values())
+        row.saw(
+            f"exit code {code}",
+            f"all three online {time.monotonic() - started:.0f} s after the restart",
+        )
+    with table.case("next run with --resume", "goes on with round 2") as row:
+        options = ("--resume", str(first.folder))
+        second = federation.run("resumed", options=options)
+        result = second.succeed()
+        assert [event["round"] for event in second.events("round")] == [ROUNDS]
+        assert result["sites"] == sorted(federation.sites)
+        row.saw("round 2 completed by all three")
+    with table.case("the same, never interrupted", "bit-identical weights") as row:
+        whole = federation.simulate("whole", *QUICK, f"num-rounds={ROUNDS}")
+        assert whole.weights() == second.weights()
+        row.saw(f"both SHA-256 {second.weights()[:12]}…")
+
+
+def kill_server(federation: Federation) -> None:
+    """Kill the server and all that it started, but not who follows the run."""
+    assert federation.superlink is not None
+    server = psutil.Process(federation.superlink.pid)
+    doomed = [server, *server.children(recursive=True)]
+    for process in doomed:
+        process.kill()
+    psutil.wait_procs(doomed, timeout=10)
+    federation.superlink.wait(10)
