@@ -96,6 +96,7 @@ def sandbox(
     mounts = [["--ro-bind", "/usr", "/usr"], ["--ro-bind", "/etc", "/etc"]]
     for name in ("/bin", "/sbin", "/lib", "/lib64"):
         mounts.append(["--ro-bind-try", name, name])
+    mounts.append(["--perms", "1777", "--tmpfs", "/tmp"])  # may hold what comes next
     for path in (Path("/opt/venv"), Path("/root/home"), *map(Path, here)):
         # By itself bubblewrap makes folders on the way that only root may enter.
         parents = [str(one) for one in reversed(path.parents) if one != Path("/")]
@@ -107,7 +108,6 @@ def sandbox(
         ["--proc", "/proc"],
         ["--dev", "/dev"],
         ["--tmpfs", "/dev/shm"],
-        ["--perms", "1777", "--tmpfs", "/tmp"],
         ["--ro-bind", str(folders / "data"), "/data"],
         ["--ro-bind", str(folders / "kit"), "/kit"],
         ["--bind", str(folders / "state"), "/state"],
