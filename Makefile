@@ -12,7 +12,7 @@ export FLWR_DISABLE_UPDATE_CHECK=1
 export RAY_USAGE_STATS_ENABLED=0
 export MLFLOW_DISABLE_TELEMETRY=true
 
-.PHONY: run test setup lint types layers unit simulation test-deployment clean
+.PHONY: run test setup lint types layers unit simulation test-deployment test-cluster clean
 
 run: setup            ## train a federation, finetune its model, print what came out
 	$(BIN)/endofed quickstart --runs $(RUNS)
@@ -54,8 +54,10 @@ test-deployment: setup   ## three hospitals and a centre, broken and recovered; 
 	@for program in ip nft tc; do command -v $$program >/dev/null || { \
 	  echo "test-deployment needs '$$program': install iproute2 and nftables." >&2; \
 	  exit 1; }; done
-	$(BIN)/python -m pytest -m deployment tests/deployment tests/docker \
-	  tests/experiments/deployment
+	$(BIN)/python -m pytest -m deployment tests/deployment tests/experiments/deployment
+
+test-cluster: setup      ## three Ray nodes on loopback, and the containers' start in a sandbox
+	$(BIN)/python -m pytest -m deployment tests/docker
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
