@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.deployment.private_files import is_open_to_others, make_private_folders
 from experiments.flower_home import (
     QUIET,
     REPEATABLE,
@@ -223,7 +224,7 @@ def require_key(server: Path) -> None:
             f"{KEY} is missing in the server's folder, or this program's user may not "
             "read it. Copy it from the provision."
         )
-    if key.stat().st_mode & 0o077:
+    if is_open_to_others(key):
         raise SettingsError(
             f"Other users of this machine may read {KEY}: take that away with "
             f"`chmod 600 {KEY}`."
@@ -239,13 +240,7 @@ def prepare_state(state: Path) -> None:
     Raises:
         SettingsError: If it cannot be written.
     """
-    try:
-        for folder in (state, state / HOME, state / RUNS):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        is_writable = os.access(state, os.W_OK | os.X_OK)
-    except OSError:
-        is_writable = False
-    if not is_writable:
+    if not make_private_folders((state, state / HOME, state / RUNS)):
         raise SettingsError(
             f"'{state}' cannot be written. Name a folder for the database and the runs "
             "with --state, where this program's user may write."

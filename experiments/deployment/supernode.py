@@ -17,6 +17,7 @@ from pathlib import Path
 from clients.data.errors import DataError
 from clients.hospital import CACHE_FOLDER, KEY_FILE
 from clients.site_file import ANY_APP, SiteFile
+from experiments.deployment.private_files import is_open_to_others, make_private_folders
 from experiments.flower_home import QUIET, REPEATABLE
 from experiments.superlink import free_port
 
@@ -128,8 +129,7 @@ def _require_files(kit: Path) -> None:
             "read it. A site that made its own key puts its private half there as "
             f"{KEY}."
         )
-    mode = (kit / KEY).stat().st_mode
-    if mode & 0o077:
+    if is_open_to_others(kit / KEY):
         raise DataError(
             f"Other users of this machine may read {KEY}: take that away with "
             f"`chmod 600 {KEY}` in the kit."
@@ -141,13 +141,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def _prepare_state(state: Path) -> None:
-    try:
-        for folder in (state, state / HOME, state / CACHE_FOLDER):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        writable = os.access(state, os.W_OK | os.X_OK)
-    except OSError:
-        writable = False
-    if not writable:
+    if not make_private_folders((state, state / HOME, state / CACHE_FOLDER)):
         raise DataError(
             "The folder `state` of site.toml cannot be written by this program's user. "
             "It keeps the audit log, the pseudonyms' key and prepared frames: mount or "
