@@ -147,7 +147,11 @@ def start(
 
 
 def run(
-    command: Sequence[str], environment: Mapping[str, str], timeout_s: float
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    timeout_s: float,
+    *,
+    folder: Path | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a program to its end, out of reach of Ctrl-C.
 
@@ -155,6 +159,7 @@ def run(
         command: Program and arguments.
         environment: All of its environment.
         timeout_s: How long it may take; then it is killed.
+        folder: Where to run it; None = where this program runs.
 
     Returns:
         Its exit code and its output as text.
@@ -165,6 +170,7 @@ def run(
     """
     return subprocess.run(
         command,
+        cwd=folder,
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,

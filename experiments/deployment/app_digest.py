@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from experiments import processes
 from experiments.deployment.centre import centre_environment
 from experiments.flower_home import programs_folder
 from experiments.run_config import PROJECT_FOLDER
@@ -50,21 +51,12 @@ def build_app(app_folder: Path) -> bytes:
     with tempfile.TemporaryDirectory(prefix="endofed-") as name:
         folder = Path(name)
         try:
-            done = subprocess.run(
-                [
-                    str(programs_folder() / "flwr"),
-                    "build",
-                    "--app",
-                    str(app_folder.resolve()),
-                ],
-                cwd=folder,  # where Flower puts the FAB
-                env=centre_environment(folder),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=BUILD_TIMEOUT_S,
-                check=False,
+            flwr = str(programs_folder() / "flwr")
+            done = processes.run(
+                [flwr, "build", "--app", str(app_folder.resolve())],
+                centre_environment(folder),
+                BUILD_TIMEOUT_S,
+                folder=folder,  # where Flower puts the FAB
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise SettingsError(
