@@ -22,6 +22,7 @@ from clients.site_rules import Request, check_request
 from models.assembly import assemble_model
 from strategies import messages
 from strategies.settings import RunSettings, SettingValue
+from strategies.wire import itemise
 
 ONE_STEP = (
     "train.steps",
@@ -131,9 +132,8 @@ def _ask(context: Context, kind: str, content: RecordDict) -> Message:
 def _rows(phase: str, reply: Message) -> Iterator[Leaving]:
     content = reply.content
     for record, arrays in content.array_records.items():
-        for key, array in arrays.items():
-            shape = tuple(array.shape)
-            yield Leaving(phase, record, key, shape, array.dtype, len(array.data))
+        for item in itemise(arrays):
+            yield Leaving(phase, record, *item)
     for record, values in (
         *content.metric_records.items(),
         *content.config_records.items(),

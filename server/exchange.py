@@ -23,9 +23,10 @@ from torch import Tensor
 from models.weights import WeightsError, check_weights
 from server.attendance import PULL_INTERVAL_S, Site, TooFewSites
 from server.faults import find_impossible_numbers, find_impossible_tokens
-from server.packing import Inspector, Narrower, count_bytes, without_arrays
+from server.packing import Inspector, Packer, count_bytes, without_arrays
 from strategies import messages
 from strategies.contents import Contents
+from strategies.wire import unbundle
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ class AttendedGrid(Grid):
             reply = self._wait_for(request, started + self._timeout_s)
             if self._is_good(request, reply, exchange) and reply is not None:
                 self._observer.reply_arrived(exchange, request.site, reply)
-                yield self._widened(reply)
+                yield unpacked(reply)
         sites = {request.site for request in pushed}
         exchange.replied = sorted(sites - exchange.failed.keys())
         exchange.seconds = time.monotonic() - started
@@ -172,10 +173,10 @@ class AttendedGrid(Grid):
         return list(self.roster.values())
 
     def _push_all(self, requests: Iterable[Message]) -> list[Request]:
-        narrow, inspect = Narrower(self._wire), Inspector()
+        pack, inspect = Packer(self._wire), Inspector()
         pushed = []
         for message in requests:
-            narrow(message.content)
+            pack(message.content)
             found = list(self._grid.push_messages([message]))
             pushed.append(
                 Request(
@@ -243,13 +244,6 @@ class AttendedGrid(Grid):
             return str(error)
         return ""
 
-    def _widened(self, reply: Message) -> Message:
-        """Give Flower's own strategies numbers that they can average."""
-        if self._wire != "float32":
-            for name, record in list(reply.content.array_records.items()):
-                reply.content[name] = messages.from_state(messages.to_state(record))
-        return reply
-
     def _check_attendance(self, exchange: Exchange) -> None:
         for site, reason in sorted(exchange.failed.items()):
             log.warning("%s: hospital '%s' failed: %s", exchange.phase, site, reason)
@@ -290,6 +284,13 @@ class AttendedGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Pull replies unattended."""
         return self._grid.pull_messages(message_ids)
+
+
+def unpacked(reply: Message) -> Message:
+    """Give Flower's own strategies arrays that they can average."""
+    for name, record in list(reply.content.array_records.items()):
+        reply.content[name] = unbundle(record)
+    return reply
 
 
 def list_reasons(failed: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from flwr.app import ArrayRecord, Message, RecordDict
 
 from strategies import messages
 from strategies.contents import Contents, record_bytes
+from strategies.wire import bundle
 
 
 class Inspector:
@@ -29,24 +30,27 @@ def without_arrays(message: Message) -> Message:
     return Message(content, metadata.dst_node_id, metadata.message_type)
 
 
-class Narrower:
-    """Rounds what is sent, every record once, however many messages carry it."""
+class Packer:
+    """Packs what is sent, a record that messages in a row carry only once."""
 
     def __init__(self, wire: str) -> None:
-        """Round to a wire, a key of `strategies.wire.WIRES`."""
+        """Round to a wire, a key of `strategies.wire.WIRES`, and bundle."""
         self._wire = wire
         self._known: dict[int, tuple[ArrayRecord, ArrayRecord]] = {}
 
     def __call__(self, content: RecordDict) -> None:
-        """Round the arrays of a message, in place."""
-        if self._wire == "float32":
-            return
+        """Pack the arrays of a message, in place."""
+        known = {}  # no more than one message's, so that memory does not grow
         for name, record in list(content.array_records.items()):
-            if id(record) not in self._known:
-                state = messages.to_state(record)
-                narrow = messages.from_state(state, self._wire)
-                self._known[id(record)] = (record, narrow)
-            content[name] = self._known[id(record)][1]
+            packed = self._known.get(id(record)) or (record, self._pack(record))
+            known[id(record)] = packed
+            content[name] = packed[1]
+        self._known = known
+
+    def _pack(self, record: ArrayRecord) -> ArrayRecord:
+        if self._wire != "float32":
+            record = messages.from_state(messages.to_state(record), self._wire)
+        return bundle(record)
 
 
 def count_bytes(content: RecordDict) -> int:

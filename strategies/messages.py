@@ -19,7 +19,7 @@ from torch import Tensor
 
 from strategies.accumulation import State
 from strategies.evaluation import Evaluation
-from strategies.wire import decode, encode, rounding_error
+from strategies.wire import bundle, decode, encode, rounding_error
 
 # Message types. `train` alone is what Flower's own strategies send.
 TRAIN = "train"
@@ -201,7 +201,7 @@ def pack_reply(
     """
     content = RecordDict()
     if state is not None:
-        content[ARRAYS] = from_state(state, wire)
+        content[ARRAYS] = bundle(from_state(state, wire))
         metrics = {**metrics, WIRE_ERROR: rounding_error(state, wire)}
     content[METRICS] = MetricRecord(dict(metrics))
     content[CONFIG] = ConfigRecord({SITE: site, OWNER: owner, **(facts or {})})

@@ -1,12 +1,14 @@
 """What a dry run shows is what really leaves."""
 
+import math
 from pathlib import Path
 
 import pytest
 
 from clients.site_dry_run import what_would_leave
 from clients.site_rules import SiteRefusal
-from strategies.settings import SettingValue
+from models.assembly import assemble_model
+from strategies.settings import RunSettings, SettingValue
 from tests.clients.site_kit import write_site_file
 
 Config = dict[str, SettingValue]
@@ -30,7 +32,12 @@ def test_every_tensor_and_number_of_a_round_is_listed(
     assert phases == ["introduce", "local", "overseas", "distil", "evaluate"]
     weights = [row for row in rows if (row.message, row.record) == ("local", "arrays")]
     assert all(row.dtype == "float32" for row in weights)
-    assert all(row.num_bytes > 4 * sum(row.shape) / 100 for row in weights)
+    assert all(row.num_bytes == 4 * math.prod(row.shape) for row in weights)
+    settings = RunSettings.from_run_config(config)
+    fresh = assemble_model(settings.model.recipe(settings.seed)).trainable_state()
+    assert {row.key: row.shape for row in weights} == {
+        name: tuple(tensor.shape) for name, tensor in fresh.items()
+    }
     told = {row.key for row in rows if row.message == "introduce"}
     assert {"site", "num-patients", "frames-train", "digest-train"} <= told
     assert {"score:neighbour", "weight:neighbour"} <= {

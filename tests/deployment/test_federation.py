@@ -13,7 +13,7 @@ import torch
 from models.registry import build_model
 from server.checkpoints import load_foundation
 from tests.deployment.federation import DOMAINS, Federation, Site
-from tests.deployment.runs import LORA, Run
+from tests.deployment.runs import Run
 from tests.deployment.table import Table
 
 pytestmark = pytest.mark.deployment
@@ -74,8 +74,8 @@ def fedefm(federation: Federation, table: Table) -> Watched:
     """A FedEFM round of all three, with MLflow; nothing may be dropped meanwhile."""
     dropped = total_dropped(federation)
     wanted = "completed, no packet to anybody else"
-    with table.case("FedEFM with LoRA, 3 sites, one round", wanted) as row:
-        run = federation.run("fedefm", LORA)
+    with table.case("FedEFM of full weights, 3 sites, one round", wanted) as row:
+        run = federation.run("fedefm")
         seen: set[str] = set()
         while run.process.poll() is None:
             for site in federation.sites.values():
@@ -145,7 +145,7 @@ def test_a_simulation_gives_the_same_bits(
     federation: Federation, fedefm: Watched, table: Table
 ) -> None:
     with table.case("the same by `endofed simulate`", "bit-identical weights") as row:
-        simulated = federation.simulate("simulated", LORA)
+        simulated = federation.simulate("simulated")
         assert simulated.weights() == fedefm.run.weights()
         assert simulated.card()["metrics"] == fedefm.run.card()["metrics"]
         row.saw(f"both SHA-256 {fedefm.run.weights()[:12]}…", "same metrics")

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from tests.deployment.federation import CONNECTED, PATIENCE_S, Federation, Site
-from tests.deployment.runs import QUICK, wait_until
+from tests.deployment.runs import FEDAVG, wait_until
 from tests.deployment.table import Table
 
 pytestmark = pytest.mark.deployment
@@ -48,7 +48,7 @@ def test_a_site_that_loses_power_in_a_round_is_missed_and_takes_part_again(
     with table.case("site lost power in a round", "missed by name, then back") as row:
         before = len(site.audit())
         timeout = f"phase-timeout-s={PHASE_TIMEOUT_S}.0"
-        settings = (*QUICK, "num-rounds=1", "min-sites=2", timeout)
+        settings = (*FEDAVG, "num-rounds=1", "min-sites=2", timeout)
         run = federation.run("power", *settings)
         site.wait_training(before)
         site.lose_power()
@@ -68,7 +68,7 @@ def test_a_server_that_is_killed_fails_the_run_and_the_next_one_goes_on(
 ) -> None:
     site = federation.sites["hillside"]
     with table.case("server killed in round 2", "run failed, nodes come back") as row:
-        first = federation.run("killed", *QUICK, f"num-rounds={ROUNDS}")
+        first = federation.run("killed", *FEDAVG, f"num-rounds={ROUNDS}")
         wait_until("round 1 ends", lambda: first.events("round"), 200)
         site.wait_training(len(site.audit()))
         kill_server(federation)
@@ -91,7 +91,7 @@ def test_a_server_that_is_killed_fails_the_run_and_the_next_one_goes_on(
         assert result["sites"] == sorted(federation.sites)
         row.saw("round 2 completed by all three")
     with table.case("the same, never interrupted", "bit-identical weights") as row:
-        whole = federation.simulate("whole", *QUICK, f"num-rounds={ROUNDS}")
+        whole = federation.simulate("whole", *FEDAVG, f"num-rounds={ROUNDS}")
         assert whole.weights() == second.weights()
         row.saw(f"both SHA-256 {second.weights()[:12]}…")
 

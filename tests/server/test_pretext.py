@@ -15,6 +15,7 @@ from server.checkpoints import load_foundation, recipe_of
 from server.journal import read_events
 from server.rounds import run_federation
 from strategies.settings import RunSettings, SettingsError, SettingValue
+from strategies.wire import decode
 from tests.conftest import ROOT
 from tests.federation import InProcessGrid
 
@@ -75,7 +76,7 @@ def test_only_encoder_and_head_travel(pretext: Config) -> None:
         name
         for message in grid.sent
         for record in message.content.array_records.values()
-        for name in record
+        for name in decode(record)
     }
     own = {name for name in names if "." in name}
     assert any("head.weight" in name for name in own)

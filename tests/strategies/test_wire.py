@@ -4,7 +4,17 @@ import torch
 from flwr.app import Array, ArrayRecord, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 
-from strategies.wire import decode, encode, rounding_error
+from models.weights import WeightsError
+from strategies.wire import (
+    BUNDLE,
+    SMALL_BYTES,
+    bundle,
+    decode,
+    encode,
+    itemise,
+    rounding_error,
+    unbundle,
+)
 
 
 def make_state() -> dict[str, torch.Tensor]:
@@ -74,3 +84,60 @@ def test_arrays_of_flower_itself_are_read_and_own_their_memory() -> None:
     found = decode(ArrayRecord({"a": Array(values)}))["a"]
     found += 1
     assert found.tolist() == [1.0, 2.0, 3.0]
+
+
+def make_large() -> torch.Tensor:
+    return torch.arange(SMALL_BYTES // 4, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("wire", ["float32", "bfloat16", "float16"])
+def test_small_tensors_travel_as_one_array_and_arrive_unchanged(wire: str) -> None:
+    record = encode(make_state() | {"v.large": make_large() % 7}, wire)
+    sent = bundle(record)
+    # In half the bits the large one is small, too.
+    assert set(sent) == ({BUNDLE, "v.large"} if wire == "float32" else {BUNDLE})
+    proto = recorddict_to_proto(RecordDict({"arrays": sent}))
+    arrived = recorddict_from_proto(proto).array_records["arrays"]
+    expected = decode(record)
+    assert list(decode(arrived)) == list(expected)
+    for found in (decode(arrived), decode(unbundle(arrived))):
+        for name, tensor in expected.items():
+            assert found[name].dtype == tensor.dtype
+            assert torch.equal(found[name], tensor)
+    plain = unbundle(arrived)
+    assert list(plain) == sorted(expected)
+    assert all(array.numpy().dtype != np.float16 for array in plain.values())
+
+
+def test_large_arrays_are_not_copied_for_the_journey() -> None:
+    record = encode({"a": torch.ones(2), "b": torch.ones(3), "c": make_large()})
+    sent = bundle(record)
+    assert sent["c"].data is record["c"].data
+    assert unbundle(sent)["c"].data is record["c"].data
+    assert bundle(sent) is sent
+    assert unbundle(record) is record
+
+
+def test_a_bundle_is_listed_tensor_by_tensor() -> None:
+    sent = bundle(encode({"b": torch.ones(2, 3), "a": torch.tensor(1)}, "bfloat16"))
+    assert itemise(sent) == [("a", (), "int64", 8), ("b", (2, 3), "bfloat16", 12)]
+
+
+def test_nothing_is_bundled_with_itself() -> None:
+    record = encode({"tokens": torch.ones(4, 2)})
+    assert bundle(record) is record
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        Array(dtype="uint8", shape=(9,), stype=BUNDLE, data=b"\xff" * 9),
+        Array(dtype="uint8", shape=(0,), stype=BUNDLE, data=b""),
+        Array(dtype="float32", shape=(2,), stype="numpy.ndarray", data=b"no array"),
+        Array(dtype="bfloat16", shape=(2,), stype="bfloat16", data=b"\0\0\0"),
+        Array(dtype="float32", shape=(2,), stype="pickle", data=b"\0\0\0\0"),
+    ],
+)
+def test_bytes_that_are_no_weights_are_refused_by_name(array: Array) -> None:
+    with pytest.raises(WeightsError, match="cannot be read"):
+        decode(ArrayRecord({BUNDLE: array}))
