@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import PurePath
 from typing import Any
 
+from strategies.adaptation_settings import AdaptationSettings
 from strategies.data_settings import DataSettings
 from strategies.evaluation_settings import EvaluationSettings
 from strategies.fedefm_settings import FedEFMSettings
@@ -50,6 +51,7 @@ class RunSettings:
     train: TrainSettings
     evaluation: EvaluationSettings
     fedefm: FedEFMSettings
+    adapt: AdaptationSettings  # of sites without labels
 
     @classmethod
     def from_run_config(cls, run_config: Mapping[str, SettingValue]) -> "RunSettings":
@@ -73,6 +75,7 @@ class RunSettings:
             "train": _read(TrainSettings, run_config, problems, known),
             "evaluation": _read(EvaluationSettings, run_config, problems, known),
             "fedefm": _read(FedEFMSettings, run_config, problems, known),
+            "adapt": _read(AdaptationSettings, run_config, problems, known),
         }
         values = _read_fields(cls, "", run_config, problems, known)
         problems += _unknown_keys(run_config, known)

@@ -1,0 +1,1 @@
+"""`endofed adapt`: stages, rows and pictures of an adaptation study."""
