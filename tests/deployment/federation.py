@@ -18,7 +18,6 @@ from typing import Any
 
 import tomli_w
 
-from experiments.processes import run as run_program
 from experiments.run_config import PROJECT_FOLDER
 from tests.deployment.lab import CENTRE_ADDRESS, PORT, Lab, Place
 from tests.deployment.runs import RUN_S, Run, wait_until
@@ -264,6 +263,13 @@ class Federation:
 
     def simulate(self, name: str, *settings: str) -> Run:
         """Run the same hospitals by `endofed simulate`, to the end."""
+        run = self.begin_simulation(name, *settings)
+        code = run.wait()
+        assert code == 0, run.said()[-600:]
+        return run
+
+    def begin_simulation(self, name: str, *settings: str) -> Run:
+        """Start `endofed simulate` on the same hospitals, on this very machine."""
         tables = [
             {"name": site, "folder": str(self.folder / "data" / site)}
             | {"data-type": domain}
@@ -271,16 +277,21 @@ class Federation:
         ]
         sites = self.folder / f"{name}-sites.toml"
         sites.write_text(tomli_w.dumps({"site": tables}))
-        folder = self.folder / "runs" / name
+        folder, log = self.folder / "runs" / name, self.folder / f"run-{name}.log"
         command = [ENDOFED, "simulate", "--sites", str(sites), "--output", str(folder)]
         command += ["--config", str(SMOKE)]
         command += [
             word for one in ("mlflow=false", *settings) for word in ("--set", one)
         ]
-        home = environment_of(self.folder / "home-simulation")
-        done = run_program(command, home | {"PATH": os.environ["PATH"]}, RUN_S)
-        assert done.returncode == 0, (done.stdout + done.stderr)[-600:]
-        return Run(None, folder, self.folder / "none")  # type: ignore[arg-type]
+        home = environment_of(self.folder / f"home-{name}")
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                command,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=home | {"PATH": os.environ["PATH"]},
+            )
+        return Run(process, folder, log)
 
     def _environment(self) -> dict[str, str]:
         return environment_of(self.folder / "home-centre")

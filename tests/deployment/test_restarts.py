@@ -1,13 +1,15 @@
-"""Sites and the server that stop in the middle, and come back."""
+"""A line that is cut, sites and a server that stop in the middle, and come back."""
 
 import re
+import subprocess
 import time
+from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from tests.deployment.federation import CONNECTED, PATIENCE_S, Federation, Site
-from tests.deployment.runs import FEDAVG, wait_until
+from tests.deployment.runs import FEDAVG, Run, wait_until
 from tests.deployment.table import Table
 
 pytestmark = pytest.mark.deployment
@@ -15,6 +17,7 @@ pytestmark = pytest.mark.deployment
 PHASE_TIMEOUT_S = 65
 """Longer than Flower believes in a node that says nothing, 60 s."""
 ROUNDS = 2
+CUT_S = 30.0
 
 
 def node_of(site: Site) -> str:
@@ -41,6 +44,20 @@ def test_a_site_that_was_restarted_is_the_same_node(
         row.saw(f"back after {time.monotonic() - started:.0f} s")
 
 
+@pytest.fixture(scope="module")
+def undisturbed(federation: Federation) -> Iterator[Run]:
+    """The run of the last test without its disturbances, while others only wait."""
+    run = federation.begin_simulation("whole", *FEDAVG, f"num-rounds={ROUNDS}")
+    yield run
+    if run.process.poll() is None:
+        run.process.terminate()
+        try:
+            run.process.wait(30)
+        except subprocess.TimeoutExpired:
+            run.process.kill()
+
+
+@pytest.mark.usefixtures("undisturbed")
 def test_a_site_that_loses_power_in_a_round_is_missed_and_takes_part_again(
     federation: Federation, table: Table
 ) -> None:
@@ -63,20 +80,41 @@ def test_a_site_that_loses_power_in_a_round_is_missed_and_takes_part_again(
         row.saw(f'"{failed[site.name]}"', f"let in again after {away:.0f} s")
 
 
+@pytest.fixture(scope="module")
+def cut(federation: Federation, table: Table) -> Run:
+    """A run of two rounds; in the first a hospital's line is cut for half a minute."""
+    site = federation.sites["hillside"]
+    wanted = "completed by all, half a minute later"
+    with table.case(f"link cut for {CUT_S:.0f} s in round 1", wanted) as row:
+        before = len(site.audit())
+        run = federation.run("killed", *FEDAVG, f"num-rounds={ROUNDS}")
+        site.wait_training(before)
+        site.place.cut()
+        time.sleep(CUT_S)
+        assert not run.events("round"), "the round ended without the site"
+        site.place.connect()
+        wait_until("round 1 ends", lambda: run.events("round"), 200)
+        phase = run.phase("local")
+        assert phase["replied"] == sorted(federation.sites)
+        assert phase["failed"] == {}
+        assert phase["seconds"] > CUT_S
+        assert not site.has_ended()
+        row.saw(f"phase took {phase['seconds']:.0f} s", "no site failed")
+    return run
+
+
 def test_a_server_that_is_killed_fails_the_run_and_the_next_one_goes_on(
-    federation: Federation, table: Table
+    federation: Federation, table: Table, cut: Run, undisturbed: Run
 ) -> None:
     site = federation.sites["hillside"]
     with table.case("server killed in round 2", "run failed, nodes come back") as row:
-        first = federation.run("killed", *FEDAVG, f"num-rounds={ROUNDS}")
-        wait_until("round 1 ends", lambda: first.events("round"), 200)
         site.wait_training(len(site.audit()))
         kill_server(federation)
         federation.start_superlink()
         started = time.monotonic()
-        code = first.wait()
-        assert code == 1, first.said()[-600:]
-        assert [event["round"] for event in first.events("round")] == [1]
+        code = cut.wait()
+        assert code == 1, cut.said()[-600:]
+        assert [event["round"] for event in cut.events("round")] == [1]
         wait_until("all are online", federation.all_online, PATIENCE_S)
         assert not any(one.has_ended() for one in federation.sites.values())
         row.saw(
@@ -84,15 +122,15 @@ def test_a_server_that_is_killed_fails_the_run_and_the_next_one_goes_on(
             f"all three online {time.monotonic() - started:.0f} s after the restart",
         )
     with table.case("next run with --resume", "goes on with round 2") as row:
-        options = ("--resume", str(first.folder))
+        options = ("--resume", str(cut.folder))
         second = federation.run("resumed", options=options)
         result = second.succeed()
         assert [event["round"] for event in second.events("round")] == [ROUNDS]
         assert result["sites"] == sorted(federation.sites)
         row.saw("round 2 completed by all three")
-    with table.case("the same, never interrupted", "bit-identical weights") as row:
-        whole = federation.simulate("whole", *FEDAVG, f"num-rounds={ROUNDS}")
-        assert whole.weights() == second.weights()
+    with table.case("the same, never disturbed", "bit-identical weights") as row:
+        assert undisturbed.wait() == 0, undisturbed.said()[-600:]
+        assert undisturbed.weights() == second.weights()
         row.saw(f"both SHA-256 {second.weights()[:12]}…")
 
 
