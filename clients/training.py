@@ -14,6 +14,7 @@ from torch import Tensor
 from clients.data.batches import Batch
 from clients.data.frames import Frames
 from clients.optimisation import TrainPlan, TrainReport, descend
+from clients.prompted_pass import PromptedPass
 from clients.tasks import LabelLoss
 from clients.teachers import Panel, TeacherBank
 from models.network import SegmentationNetwork, SegmentationOutput
@@ -61,6 +62,7 @@ def train_on_labels(
         TrainingError: If the loss is not finite or the deadline passes.
     """
     label_loss = plan.task.label_loss(plan.settings)
+    look = PromptedPass(plan.settings.prompts, plan.seed)
     former = None
     if retention is not None and retention.beta > 0:
         former = TeacherBank(
@@ -68,7 +70,7 @@ def train_on_labels(
         )
 
     def loss_of(batch: Batch, report: TrainReport) -> Tensor:
-        output = model.forward_with_features(batch.images)
+        output = look(model, batch)
         loss = label_loss(output, batch)
         report.label_losses.append(float(loss.detach()))
         if former is None or retention is None:

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from models.detail import DetailBranch
 from models.network import SegmentationNetwork, SegmentationOutput
 from models.sam_prompts import Prompts
+from models.stem import ConvolutionalStem
 from models.torchvision_ops import make_torchvision_importable
 
 make_torchvision_importable()
@@ -118,8 +119,11 @@ class Sam(SegmentationNetwork):
         return SegmentationOutput(logits, features)
 
     def transformer_parts(self) -> tuple[nn.Module, ...]:
-        """Return the image encoder and the two-way transformer of the decoder."""
-        return self.image_encoder, self.mask_decoder.transformer
+        """Return the image encoder but a stem of convolutions, and the decoder's."""
+        encoder, decoder = self.image_encoder, self.mask_decoder.transformer
+        if isinstance(encoder.patch_embed, ConvolutionalStem):
+            return encoder.blocks, encoder.neck, decoder
+        return encoder, decoder
 
     def encode(
         self, images: Tensor, prompt_layers: nn.ModuleList | None = None

@@ -1,4 +1,9 @@
-"""SAM in four sizes: the published ViT-B, -L and -H, and a tiny one for two cores."""
+"""SAM in five sizes: the published ViT-B, -L and -H, and two small ones for two cores.
+
+sam-tiny finds thin devices by its detail branch and hardly by its encoder; in sam-mini
+everything goes through the encoder, so adapters, prompts and what the features are
+compared for (the EMD) count.
+"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -8,6 +13,7 @@ from torch import nn
 from models.attention import fuse_attention
 from models.detail import DetailBranch
 from models.sam import Sam
+from models.stem import ConvolutionalStem
 from models.torchvision_ops import make_torchvision_importable
 
 make_torchvision_importable()
@@ -34,7 +40,10 @@ class SamSize:
     embedding: int = 256  # channels between encoder and decoder
     decoder_width: int = 2048  # hidden layer of the two-way transformer
     num_multimask_outputs: int = 3
-    has_detail: bool = False  # our additions for thin devices
+    mlp_ratio: float = 4.0  # hidden layer of the encoder's blocks, times the width
+    patch_size: int = PATCH_SIZE  # px
+    has_stem: bool = False  # our additions for thin devices
+    has_detail: bool = False
     foreground_prior: float | None = None
 
 
@@ -51,11 +60,25 @@ SIZES = {
         has_detail=True,
         foreground_prior=0.02,  # wires cover one to two pixels in a hundred
     ),
+    "sam-mini": SamSize(
+        width=128,
+        depth=4,
+        heads=4,
+        global_blocks=(1, 3),
+        window=8,
+        embedding=128,
+        decoder_width=512,
+        num_multimask_outputs=2,
+        mlp_ratio=2.0,
+        patch_size=8,
+        has_stem=True,
+        foreground_prior=0.02,
+    ),
     "sam-vit-b": SamSize(768, 12, 12, (2, 5, 8, 11)),
     "sam-vit-l": SamSize(1024, 24, 16, (5, 11, 17, 23)),
     "sam-vit-h": SamSize(1280, 32, 16, (7, 15, 23, 31)),
 }
-"""Name -> size; the three ViTs are those of the official checkpoints."""
+"""Name -> size; the three largest are those of the official checkpoints."""
 
 
 def build_sam(
@@ -80,7 +103,7 @@ def build_sam(
         ValueError: If the size has too few mask tokens for the classes.
     """
     size = SIZES[name]
-    grid = image_size // PATCH_SIZE
+    grid = image_size // size.patch_size
     decoder = MaskDecoder(
         transformer_dim=size.embedding,
         transformer=TwoWayTransformer(
@@ -112,11 +135,11 @@ def build_sam(
 def _encoder(size: SamSize, image_size: int) -> ImageEncoderViT:
     encoder = ImageEncoderViT(
         img_size=image_size,
-        patch_size=PATCH_SIZE,
+        patch_size=size.patch_size,
         embed_dim=size.width,
         depth=size.depth,
         num_heads=size.heads,
-        mlp_ratio=4,
+        mlp_ratio=size.mlp_ratio,
         out_chans=size.embedding,
         qkv_bias=True,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
@@ -124,6 +147,10 @@ def _encoder(size: SamSize, image_size: int) -> ImageEncoderViT:
         window_size=size.window,
         global_attn_indexes=size.global_blocks,
     )
+    if size.has_stem:
+        encoder.patch_embed = ConvolutionalStem(
+            patch_size=size.patch_size, width=size.width
+        )
     fuse_attention(encoder)
     return encoder
 

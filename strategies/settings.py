@@ -82,7 +82,7 @@ class RunSettings:
         for part in parts.values():
             problems += part.problems() if part is not None else []
         settings = None
-        if len(values) == len(fields(cls)) - len(parts):
+        if len(values) == len(fields(cls)) - len(parts) and all(parts.values()):
             settings = cls(**values, **parts)
             problems += settings.problems()
         if settings is None or problems:
@@ -119,6 +119,11 @@ class RunSettings:
                 "data.frame-size must be 0 (the network's) or at least "
                 f"model.image-size = {self.model.image_size}, "
                 f"got {self.data.frame_size}",
+            ),
+            *check(
+                self.train.prompts == "none" or self.model.name.startswith("sam-"),
+                f"train.prompts = '{self.train.prompts}' is for the SAM family, got "
+                f"model.name '{self.model.name}'",
             ),
             *check(
                 not self.model.classifies or self._looks_at_whole_frames,

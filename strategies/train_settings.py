@@ -10,6 +10,7 @@ from strategies.setting_rules import at_least, check, one_of, share
 
 WEIGHTED = "bce-dice-cldice"
 """The loss whose share of clDice is a setting."""
+PROMPTS = ("none", "mixed")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class TrainSettings:
     schedule: str  # over the rounds
     loss: str  # a key of models.loss_recipes.BUILDERS
     cldice_weight: float  # 0 to 1, of the loss bce-dice-cldice
+    prompts: str  # of a SAM's steps on labels
 
     prefix: ClassVar[str] = "train."
 
@@ -47,6 +49,7 @@ class TrainSettings:
             *one_of("train.schedule", self.schedule, ("cosine", "constant")),
             *one_of("train.loss", self.loss, tuple(BUILDERS)),
             *share("train.cldice-weight", self.cldice_weight),
+            *one_of("train.prompts", self.prompts, PROMPTS),
             *check(
                 self.cldice_weight == 0 or self.loss == WEIGHTED,
                 f"train.cldice-weight is for train.loss = '{WEIGHTED}', "

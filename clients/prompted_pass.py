@@ -1,0 +1,50 @@
+"""Training steps of a SAM with and without prompts, so that it learns to use them.
+
+As SAM itself learned (Kirillov et al., ICCV 2023, appendix A: boxes and points drawn
+from the label), with steps without any prompt in between: that is how a hospital uses
+the foundation model. Plain torch; knows nothing of Flower.
+"""
+
+from clients.adaptation.prompting import prompts_from
+from clients.data.batches import Batch
+from models.network import SegmentationNetwork, SegmentationOutput
+from models.sam import Sam
+from strategies.randomness import generator_from
+
+TURNS = ("none", "box", "none", "points")
+"""Which prompts a batch has, step after step."""
+
+
+class PromptedPass:
+    """Passes batches through a network, with the prompts that are their turn."""
+
+    def __init__(self, prompts: str, seed: int) -> None:
+        """Begin with a batch without prompts.
+
+        Args:
+            prompts: "none" or "mixed"; see the setting `train.prompts`.
+            seed: Of the points, >= 0.
+        """
+        self._turns = TURNS if prompts == "mixed" else TURNS[:1]
+        self._generator = generator_from(seed ^ 2)  # batches have the seed itself
+        self._taken = 0
+
+    def __call__(self, model: SegmentationNetwork, batch: Batch) -> SegmentationOutput:
+        """Pass a batch.
+
+        Args:
+            model: Any network; one that is no SAM never gets prompts.
+            batch: Its labels of annotated classes say where boxes and points are.
+
+        Returns:
+            Logits and features.
+        """
+        kind = self._turns[self._taken % len(self._turns)]
+        self._taken += 1
+        if kind == "none" or not isinstance(model, Sam):
+            return model.forward_with_features(batch.images)
+        devices = (batch.masks.bool() & batch.annotated[:, :, None, None]).any(1)
+        prompts = prompts_from(
+            devices, kind, generator=self._generator, valid=batch.valid[:, 0]
+        )
+        return model.forward_with_features(batch.images, prompts)
