@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.adapt_cli import adapt_command
 from experiments.benchmark_cli import benchmark_app
 from experiments.command_errors import user_errors
 from experiments.data_cli import data_app
@@ -55,6 +56,7 @@ data_app.command("sheet")(sheet_command)
 app.command("topology")(topology_command)
 app.command("evaluate")(evaluate_command)
 app.command("finetune")(finetune_command)
+app.command("adapt")(adapt_command)
 app.command("predict")(predict_command)
 app.command("export")(export_command)
 app.command("report")(report_command)

@@ -161,6 +161,8 @@ def merge_adapters(model: Sam) -> None:
                 layer.merge(safe_merge=True)
                 setattr(part, name, layer.get_base_layer())
     fuse_qkv(model)
+    # What peft leaves behind makes it warn when new adapters are added.
+    model.__dict__.pop("peft_config", None)
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

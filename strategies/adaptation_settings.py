@@ -16,6 +16,7 @@ BACKGROUNDS = ("crop", "median", "inpaint", "none")
 COMPOSITIONS = ("paste", "attenuate")
 COARSE_NETWORKS = ("prompt-layers", "sam")
 CLEANINGS = ("dbscan", "none")
+FINE_STARTS = ("auto", "checkpoint", "coarse")
 FINE_TRAININGS = ("lora", "lora-decoder", "full")
 EMBEDDING_LOSSES = ("infonce", "positive", "zero")
 
@@ -47,6 +48,7 @@ class AdaptationSettings:
     """Everything that the three stages can be told; lengths are px of 1024."""
 
     classes: str  # names with commas: what is adapted; the rest stays unknown
+    source_domains: str  # simulated ones with commas: where a site's labels come from
     # Style transfer, eq. (1)
     source_frames: int  # simulated frames to restyle
     background: str  # where the pool comes from
@@ -68,6 +70,7 @@ class AdaptationSettings:
     min_cluster_share: float  # of the largest cluster
     keep_longest: int  # clusters with the longest centrelines; 0 = all
     # Fine stage
+    fine_start: str  # whose weights both SAMs begin with
     training: str  # what of both SAMs trains
     lora_rank: int
     epochs: int
@@ -102,11 +105,22 @@ class AdaptationSettings:
         return tuple(name for name in CLASS_NAMES if name in chosen)
 
     @property
+    def source_names(self) -> tuple[str, ...]:
+        """Return the simulated domains in the order written, each once."""
+        names = (name.strip() for name in self.source_domains.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @property
     def logit_threshold(self) -> float:
         """Return above which logit a pixel is a device."""
         if self.legacy_logit_threshold:
             return self.threshold
         return math.log(self.threshold / (1 - self.threshold))
+
+    @property
+    def starts_from_coarse(self) -> bool:
+        """Tell whether the fine stage begins with what the coarse stage has learned."""
+        return self.fine_start != "checkpoint" and self.coarse_network == "sam"
 
     def loss_weights(self, epoch: int) -> LossWeights:
         """Return the weights of an epoch, counted from 0."""
@@ -120,6 +134,11 @@ class AdaptationSettings:
                 bool(named) and named <= set(CLASS_NAMES),
                 f"adapt.classes must be one or more of {', '.join(CLASS_NAMES)} with "
                 f"commas between, got '{self.classes}'",
+            ),
+            *check(
+                bool(self.source_names),
+                "adapt.source-domains must name one or more simulated domains with "
+                "commas between, such as 'simulation', got none",
             ),
             *at_least("adapt.source-frames", self.source_frames, 1),
             *one_of("adapt.background", self.background, BACKGROUNDS),
@@ -145,6 +164,12 @@ class AdaptationSettings:
 
     def _fine_problems(self) -> list[str]:
         return [
+            *one_of("adapt.fine-start", self.fine_start, FINE_STARTS),
+            *check(
+                self.fine_start != "coarse" or self.coarse_network == "sam",
+                "adapt.fine-start = 'coarse' needs adapt.coarse-network = 'sam', got "
+                f"'{self.coarse_network}'",
+            ),
             *one_of("adapt.training", self.training, FINE_TRAININGS),
             *at_least("adapt.lora-rank", self.lora_rank, 1),
             *at_least("adapt.epochs", self.epochs, 1),

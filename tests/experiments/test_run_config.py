@@ -4,6 +4,12 @@ from pathlib import Path
 import pytest
 
 from clients.sites import load_sites
+from experiments.adaptation.plan import (
+    check_rows,
+    merge_tables,
+    plan_of,
+    read_table,
+)
 from experiments.run_config import (
     PROJECT_FOLDER,
     default_run_config,
@@ -74,6 +80,9 @@ def test_every_config_that_ships_is_valid_and_opens_with_its_command(
     assert f"experiments/configs/{path.name}" in text.split("\n\n")[0]
     if path.stem.startswith("sites_"):
         assert load_sites(str(path))
+    elif path.stem.startswith("adapt_"):
+        table = merge_tables(read_table(path), {"study": {"model": "random"}})
+        check_rows(plan_of(table, []))
     else:
         resolve_run_config(config=path)
 
