@@ -94,14 +94,14 @@ def train_overseas(message: Message, context: Context) -> Message:
 
 @app.train("distil", mods=MODS)
 def train_distil(message: Message, context: Context) -> Message:
-    """Train this hospital's model on its labels and its teachers."""
+    """Train this hospital's model on its labels, or pseudo-labels, and its teachers."""
     settings = RunSettings.from_run_config(context.run_config)
     hospital = Hospital.from_node_config(context.node_config, settings)
     job = messages.unpack_job(message)
     report = train_with_teachers(
         model := receive_model(hospital.recipe, job.weights, source="the student"),
         job.teachers,
-        hospital.split.train,
+        hospital.frames_to_train(settings),
         _plan(settings, job, "distil", hospital, settings.train.steps),
         hospital.device,
         settings=settings.fedefm,
@@ -166,10 +166,28 @@ def _train(
     job = messages.unpack_job(message)
     model = receive_model(hospital.recipe, job.weights, source="the received model")
     plan = _plan(settings, job, phase, hospital, steps)
-    report = train_on_labels(
-        model, hospital.split.train, plan, hospital.device, retention=retention
-    )
+    report = _take_steps(model, hospital, settings, plan, retention)
     return _trained_reply(message, hospital, settings, model, report)
+
+
+def _take_steps(
+    model: SegmentationNetwork,
+    hospital: Hospital,
+    settings: RunSettings,
+    plan: TrainPlan,
+    retention: Retention | None = None,
+) -> TrainReport:
+    """Train on labels, or by the fine stage where there are none."""
+    frames, device = hospital.frames_to_train(settings), hospital.device
+    # A former self as teacher goes with a plain label loss, here on pseudo-labels.
+    if hospital.is_unlabelled and retention is None:
+        # Here, so that sites with labels do not wait for what only others need.
+        from clients.adaptation.local_steps import train_on_pseudo_labels
+
+        return train_on_pseudo_labels(
+            model, frames, plan, device, settings=settings.adapt
+        )
+    return train_on_labels(model, frames, plan, device, retention=retention)
 
 
 def _train_at_home(
@@ -181,7 +199,7 @@ def _train_at_home(
     copy = receive_model(hospital.recipe, job.weights, source="the student")
     steps = settings.fedefm.overseas_steps
     plan = _plan(settings, job, "at home", hospital, steps)
-    train_on_labels(copy, hospital.split.train, plan, hospital.device)
+    _take_steps(copy, hospital, settings, plan)
     return {hospital.name: copy.trainable_state()}
 
 
@@ -222,7 +240,7 @@ def _trained_reply(
     report: TrainReport,
 ) -> Message:
     metrics = {
-        messages.NUM_EXAMPLES: len(hospital.split.train),
+        messages.NUM_EXAMPLES: len(hospital.frames_to_train(settings)),
         messages.LOSS: mean(report.label_losses or report.losses or [0.0]),
     }
     for key, series in (

@@ -45,11 +45,12 @@ def evaluate(
         measures: "overlap" or "all"; see `strategies/evaluation_settings.py`.
 
     Returns:
-        The mean loss per frame and sums that the server may add up.
+        The mean loss per frame with a label, 0 where none has one, and sums that the
+        server may add up.
     """
     model.to(device).eval()
     criterion = SegmentationLoss()
-    total, counts = 0.0, SegmentationCounts.zero()
+    total, num_known, counts = 0.0, 0, SegmentationCounts.zero()
     unannotated = UnannotatedCounts.zero()
     classes = {name: ClassEvaluation() for name in CLASS_NAMES if measures == "all"}
     for batch in evaluation_batches(
@@ -57,7 +58,8 @@ def evaluate(
     ):
         logits = predict(model, batch.images, model.image_size)
         loss = criterion(logits, batch.masks, batch.annotated, batch.valid)
-        total += float(loss) * len(batch)
+        known = int(batch.annotated.any(dim=1).sum())
+        total, num_known = total + float(loss) * known, num_known + known
         masks = batch.masks.bool() & batch.valid
         # A logit above 0 is a probability above 0.5.
         guesses = (logits > 0) & batch.valid
@@ -67,7 +69,8 @@ def evaluate(
             classes[name] = found + _measure_class(
                 index, logits[:, index], guesses[:, index], batch
             )
-    return Evaluation(len(frames), total / len(frames), counts, classes, unannotated)
+    loss_per_frame = total / max(num_known, 1)
+    return Evaluation(len(frames), loss_per_frame, counts, classes, unannotated)
 
 
 def count_unannotated(

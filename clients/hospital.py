@@ -8,21 +8,26 @@ site, or `site` and `data-dir` in a trial without one.
 import functools
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from clients.adaptation.label_plan import LabelPlan
 from clients.data.errors import DataError
+from clients.data.folders import cache_folder
+from clients.data.frames import Frames, FrameSet
 from clients.data.identity import SiteKey
 from clients.data.splits import Split, split_by_patient
 from clients.networks import digest_of_frozen
 from clients.site_file import Limits, Machine, Privacy, SiteFile
 from clients.site_rules import seconds_allowed
 from clients.sites import SiteSpec, deployed_site, load_sites, load_typed_frames
-from clients.tasks import Task, choose_task
+from clients.sources import devices_are_dark
+from clients.tasks import Segmentation, Task, choose_task
 from clients.versions import software_versions
 from models.assembly import Recipe
 from strategies.data_settings import DataSettings
@@ -48,6 +53,7 @@ class Hospital:
     task: Task  # what the network is trained for
     limits: Limits = field(default_factory=Limits)  # of a deployed site
     privacy: Privacy = field(default_factory=Privacy)  # of weights that leave it
+    state: Path | None = field(default=None, repr=False)  # may be written
 
     @classmethod
     def from_node_config(
@@ -74,7 +80,7 @@ class Hospital:
             spec, num_sites, machine = site.spec, 0, site.machine
             limits, privacy, state = site.limits, site.privacy, machine.state
         split, type_of = _read_split(spec, settings.frames, settings.seed, state)
-        return cls(
+        hospital = cls(
             name=spec.name,
             spec=spec,
             split=split,
@@ -84,6 +90,48 @@ class Hospital:
             task=_choose_task(spec, settings, type_of),
             limits=limits,
             privacy=privacy,
+            state=state,
+        )
+        if hospital.is_unlabelled:
+            with _named(spec):
+                hospital._label_plan(settings).check()
+        return hospital
+
+    @property
+    def is_unlabelled(self) -> bool:
+        """Tell whether the task needs masks and no frame to train on has one."""
+        needs_masks = isinstance(self.task, Segmentation)
+        return needs_masks and not bool(self.split.train.annotated.any())
+
+    def frames_to_train(self, settings: RunSettings) -> Frames:
+        """Return the training frames; of an unlabelled site with pseudo-labels.
+
+        Args:
+            settings: Of the run. The first call of a run trains the coarse network.
+
+        Returns:
+            All training frames, or those of them that got a pseudo-label.
+
+        Raises:
+            DataError: If none got one.
+            TrainingError: If the coarse network takes longer than a phase may.
+        """
+        if not self.is_unlabelled:
+            return self.split.train
+        plan = self._label_plan(settings)
+        deadline_s = self.seconds_for(settings)
+        return _read_labels(self.spec, plan, self.state, self.device, deadline_s)
+
+    def _label_plan(self, settings: RunSettings) -> LabelPlan:
+        frames = settings.frames
+        polarities = {devices_are_dark(one, frames) for one in self.spec.sources}
+        return LabelPlan(
+            self.name,
+            self.recipe,
+            settings.adapt,
+            frames,
+            settings.seed,
+            polarities.pop() if len(polarities) == 1 else None,
         )
 
     def seconds_for(self, settings: RunSettings) -> float:
@@ -189,10 +237,8 @@ def _read_split(
         key=None if state is None else SiteKey.load_or_create(state / KEY_FILE),
         cache=None if state is None else state / CACHE_FOLDER,
     )
-    try:
+    with _named(spec):
         split = split_by_patient(frames, seed=data_seed)
-    except DataError as error:
-        raise DataError(f"Hospital '{spec.name}': {error}") from None
     log.info(
         "Hospital %s: %d frames to train, %d to validate, %d to test.",
         spec.name,
@@ -204,7 +250,34 @@ def _read_split(
 
 
 def _choose_task(spec: SiteSpec, settings: RunSettings, type_of: Tensor) -> Task:
-    try:
+    with _named(spec):
         return choose_task(settings.model, spec.data_types, type_of)
+
+
+# As for the frames; the file behind it serves the other processes.
+@functools.lru_cache(maxsize=16)
+def _read_labels(
+    spec: SiteSpec,
+    plan: LabelPlan,
+    state: Path | None,
+    device: torch.device,
+    deadline_s: float,
+) -> FrameSet:
+    # Here, so that sites with labels do not wait for what only others need.
+    from clients.adaptation.site_labels import label_site
+
+    split, _ = _read_split(spec, plan.data, plan.seed, state)
+    cache = cache_folder() if state is None else state / CACHE_FOLDER
+    with _named(spec):
+        return label_site(
+            split.train, plan, device=device, cache=cache, deadline_s=deadline_s
+        )
+
+
+@contextmanager
+def _named(spec: SiteSpec) -> Iterator[None]:
+    """Say in errors which hospital it is."""
+    try:
+        yield
     except DataError as error:
         raise DataError(f"Hospital '{spec.name}': {error}") from None

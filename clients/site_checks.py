@@ -17,6 +17,7 @@ from clients.site_values import (
     ONLY_WITH,
     SITE_CHECKS,
     SOURCE_CHECKS,
+    UNLABELLED,
     Check,
     parse_part,
     quoted,
@@ -88,7 +89,7 @@ def _source_mistakes(label: str, table: Table, known: Iterable[str]) -> list[str
         mistakes += [
             f"{label}: {key} goes with {absent}, which is not given here"
             for key in ONLY_WITH[absent]
-            if key in table
+            if key in table and not (key == "labels" and _is_unlabelled(table))
         ]
     wrong = _wrong_values(label, table, SOURCE_CHECKS)
     return mistakes + (wrong or _label_conflicts(label, table))
@@ -101,6 +102,13 @@ def _wrong_values(label: str, table: Table, checks: Mapping[str, Check]) -> list
 
 def _label_conflicts(label: str, table: Table) -> list[str]:
     """Compare keys that are right one by one."""
+    if _is_unlabelled(table):
+        return [
+            f'{label}: {key} says how labels are read, which labels = "{UNLABELLED}" '
+            "rules out; take one of them out"
+            for key in ("classes", "ignore-labels", "line-width")
+            if key in table
+        ]
     labels: Mapping[str, str] = table.get("labels", {})
     written = [
         one.strip().casefold() for one in (*labels, *table.get("ignore-labels", []))
@@ -117,6 +125,10 @@ def _label_conflicts(label: str, table: Table) -> list[str]:
         for name in sorted(undeclared)
     ]
     return mistakes
+
+
+def _is_unlabelled(table: Table) -> bool:
+    return bool(table.get("labels") == UNLABELLED)
 
 
 def _shared_patients(sources: list[tuple[str, Table]], beside: Path) -> list[str]:

@@ -18,6 +18,8 @@ PART_PATTERN = re.compile(r"([1-9]\d{0,3})/([1-9]\d{0,3})")
 
 Check = Callable[[object], str | None]
 """Of a value -> what it must be, or None if it is."""
+UNLABELLED = "none"
+"""In place of a table of labels: nobody has outlined anything."""
 
 
 def parse_width(text: str) -> tuple[float, Literal["px", "mm"]]:
@@ -107,11 +109,13 @@ def _check_classes(value: object) -> str | None:
 
 
 def _check_labels(value: object) -> str | None:
+    if value == UNLABELLED:
+        return None
     if isinstance(value, dict) and all(name in CLASS_NAMES for name in value.values()):
         return None
     return (
         f"a table from labels to {' or '.join(CLASS_NAMES)}, such as "
-        f'{{ tube = "{CLASS_NAMES[0]}" }}'
+        f'{{ tube = "{CLASS_NAMES[0]}" }}, or "{UNLABELLED}"'
     )
 
 

@@ -20,7 +20,7 @@ from clients.data.frames import Frames, join_frames
 from clients.data.identity import SiteKey
 from clients.data.splits import MIN_PATIENTS
 from clients.site_checks import find_mistakes
-from clients.site_values import parse_part, parse_width
+from clients.site_values import UNLABELLED, parse_part, parse_width
 from clients.sources import (
     FolderSource,
     SimulatedSource,
@@ -39,6 +39,7 @@ DEPLOYED_KEYS = (
     "classes",
     "data-type",
     "device-polarity",
+    "labels",
     "line-width",
     "min-patients",
     "skip-damaged",
@@ -68,7 +69,7 @@ class SiteSpec:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Return what at least one of its sources annotates."""
+        """Return what at least one of its sources annotates; () = no labels at all."""
         seen = {name for source in self.sources for name in source.classes}
         return tuple(name for name in CLASS_NAMES if name in seen)
 
@@ -110,14 +111,13 @@ def load_frames(
         spec: The hospital.
         settings: How frames are prepared.
         seed: Seed of the run; simulated frames depend on it and on the name.
-        key: Of the site, for pseudonyms of a folder's patients; None = the key file
-            of this machine, which is made if there is none.
+        key: Of the site, for pseudonyms; None = this machine's, made if there is none.
         cache: Folder for a folder's prepared frames; None = the default one.
 
     Returns:
-        All labelled frames. A single folder's frames stay on disk; with several
-        sources all are held in memory. Classes that a source does not declare are
-        marked as not annotated, and their masks are empty.
+        All labelled frames, all of unlabelled sources. A single folder's stay on disk;
+        with several sources all are held in memory. Classes that a source does not
+        declare are marked as not annotated, and their masks are empty.
 
     Raises:
         DataError: Naming the hospital, never a file or a patient.
@@ -241,7 +241,9 @@ def read_site(table: Mapping[str, Any], beside: Path) -> SiteSpec:
 
 
 def _read_source(table: Mapping[str, Any], beside: Path) -> SourceSpec:
-    classes = tuple(table.get("classes", CLASS_NAMES))
+    classes, labels = tuple(table.get("classes", CLASS_NAMES)), table.get("labels", {})
+    if labels == UNLABELLED:
+        classes, labels = (), {}
     if "domain" in table:
         return SimulatedSource(
             domain=table["domain"],
@@ -257,7 +259,7 @@ def _read_source(table: Mapping[str, Any], beside: Path) -> SourceSpec:
         data_type=table.get("data-type", FolderSource.data_type),
         layout=table.get("layout", FolderSource.layout),
         classes=classes,
-        labels=tuple(table.get("labels", {}).items()),
+        labels=tuple(labels.items()),
         ignored_labels=tuple(table.get("ignore-labels", [])),
         line_width=width,
         line_unit=unit,
@@ -272,8 +274,8 @@ def deployed_site(node_config: Mapping[str, Any]) -> SiteSpec:
 
     Args:
         node_config: `site` and `data-dir`; optionally layout, classes (comma
-            separated), device-polarity, line-width, min-patients and skip-damaged,
-            as in a sites file.
+            separated), labels, device-polarity, line-width, min-patients and
+            skip-damaged, as in a sites file.
 
     Returns:
         The hospital.
@@ -286,8 +288,7 @@ def deployed_site(node_config: Mapping[str, Any]) -> SiteSpec:
         for key, value in node_config.items()
         if key in DEPLOYED_KEYS and value != ""
     }
-    table["name"] = node_config["site"]
-    table["folder"] = str(node_config["data-dir"])
+    table |= {"name": node_config["site"], "folder": str(node_config["data-dir"])}
     if "classes" in table:
         table["classes"] = [part.strip() for part in str(table["classes"]).split(",")]
     here = Path.cwd()

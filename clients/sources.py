@@ -33,7 +33,7 @@ class SimulatedSource:
     domain: str  # a name that `clients.data.simulator.is_domain` accepts
     patients: int = 12  # one sequence each
     frames_per_patient: int = 4
-    classes: tuple[str, ...] = CLASS_NAMES  # what its masks show
+    classes: tuple[str, ...] = CLASS_NAMES  # what its masks show; () = unlabelled
 
     @property
     def data_type(self) -> str:
@@ -48,7 +48,7 @@ class FolderSource:
     folder: Path = field(repr=False)
     data_type: str = "real"
     layout: str = "auto"
-    classes: tuple[str, ...] = CLASS_NAMES  # what its masks show
+    classes: tuple[str, ...] = CLASS_NAMES  # what its masks show; () = unlabelled
     labels: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # -> class
     ignored_labels: tuple[str, ...] = field(default=(), repr=False)
     line_width: float = LabelMap.line_width
@@ -66,10 +66,9 @@ class FolderSource:
         Returns:
             The folder with all that the site declares of it.
         """
-        return FolderSpec(
-            folder=self.folder,
-            layout=self.layout,
-            labels=LabelMap(
+        labels = LabelMap()  # of an unlabelled folder nobody asks it
+        if self.classes:
+            labels = LabelMap(
                 classes=self.classes,
                 aliases={label.strip().casefold(): name for label, name in self.labels},
                 ignored=frozenset(
@@ -77,10 +76,15 @@ class FolderSource:
                 ),
                 line_width=self.line_width,
                 line_unit=self.line_unit,
-            ),
+            )
+        return FolderSpec(
+            folder=self.folder,
+            layout=self.layout,
+            labels=labels,
             min_patients=min_patients,
             skip_damaged=self.skip_damaged,
             device_polarity=self.device_polarity,
+            unlabelled=not self.classes,
         )
 
 
@@ -104,7 +108,7 @@ def load_simulated(
     Returns:
         The frames; patients that are added later change no token of the first ones.
         Classes that the source does not declare are marked as not annotated, and their
-        masks are empty.
+        masks are empty: all, if it is unlabelled, whose truth nobody sees then.
 
     Raises:
         DataError: If the domain or a number is wrong.
@@ -164,6 +168,22 @@ def load_folder_source(
         source.folder_spec(min_patients), settings=settings, key=key, cache=cache
     )
     return take_part(frames, *source.part)
+
+
+def devices_are_dark(source: SourceSpec, settings: DataSettings) -> bool | None:
+    """Tell how the devices of prepared frames look, as far as the site has said.
+
+    Args:
+        source: The source.
+        settings: How frames are prepared.
+
+    Returns:
+        Whether they are darker than what is around them; None = nobody has said.
+    """
+    declared = source.device_polarity if isinstance(source, FolderSource) else "unknown"
+    if declared == "unknown":
+        return None
+    return declared == "dark" or settings.polarity == "dark"
 
 
 def into_memory(frames: Frames) -> FrameSet:

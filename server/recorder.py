@@ -144,7 +144,7 @@ class RoundRecorder:
         if phase == "evaluate":
             evaluation = messages.reply_evaluation(reply)
             self._evaluations[site] = evaluation
-            own["val/loss"] = evaluation.loss
+            own["val/loss"] = evaluation.loss if evaluation.scored_frames else None
             own.update(name_scores("val", evaluation))
             own.update(evaluation.unannotated.scores("val"))
         elif phase == "overseas":

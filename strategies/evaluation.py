@@ -46,7 +46,7 @@ class Evaluation:
     """A model measured on frames. Add with `+`: the value is that of the union."""
 
     num_frames: int  # >= 1
-    loss: float  # mean over the frames; not finite if the network's output is not
+    loss: float  # mean over `scored_frames`; not finite if the network's output is not
     counts: SegmentationCounts
     classes: Mapping[str, ClassEvaluation] = field(default_factory=dict)  # or empty
     unannotated: UnannotatedCounts = field(default_factory=UnannotatedCounts.zero)
@@ -88,16 +88,26 @@ class Evaluation:
         """
         if self.classes.keys() != other.classes.keys():
             raise ValueError("One evaluation has all metrics and the other has not.")
-        num_frames = self.num_frames + other.num_frames
-        total = self.loss * self.num_frames + other.loss * other.num_frames
+        weights = self.scored_frames, other.scored_frames
+        if not any(weights):  # neither loss means anything
+            weights = self.num_frames, other.num_frames
+        total = self.loss * weights[0] + other.loss * weights[1]
         return type(self)(
-            num_frames,
-            total / num_frames,
+            self.num_frames + other.num_frames,
+            total / sum(weights),
             self.counts + other.counts,
             {name: one + other.classes[name] for name, one in self.classes.items()},
             self.unannotated + other.unannotated,
             self.labels + other.labels,
         )
+
+    @property
+    def scored_frames(self) -> int:
+        """Return how many frames have a truth to compare with; 0 = no score, no loss.
+
+        A site without labels measures none: it only counts what is predicted.
+        """
+        return self.labels.frames or self.counts.frames
 
     def scores(self, label: str) -> dict[str, float]:
         """Compute every value of a table for one class.

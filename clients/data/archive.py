@@ -91,7 +91,8 @@ def list_archive(spec: FolderSpec) -> Files:
         spec: The folder and its layout.
 
     Returns:
-        The files in sorted order, and what could not be looked at.
+        The files in sorted order, and what could not be looked at. Annotations of an
+        unlabelled folder are not among them, so nobody opens one.
 
     Raises:
         DataError: If there is no such folder, or the layout has an unknown name.
@@ -108,9 +109,10 @@ def list_archive(spec: FolderSpec) -> Files:
     for file in listing.files:
         suffix = file.relative.suffix.casefold()
         if suffix in DOCUMENT_SUFFIXES:
-            documents.append(file)
+            documents += [] if spec.unlabelled else [file]
         elif is_below_masks(file.relative):
-            masks += [file] if suffix in MASK_SUFFIXES else []
+            is_mask = suffix in MASK_SUFFIXES and not spec.unlabelled
+            masks += [file] if is_mask else []
         elif _belongs(file, spec.layout):
             images.append(file)
     problems = listing.problems(severity_of_damage(spec))

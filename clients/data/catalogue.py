@@ -40,6 +40,11 @@ class FolderSpec:
     min_patients: int = 3
     skip_damaged: bool = False  # leave damaged frames out instead of refusing all
     device_polarity: str = "unknown"  # dark | bright | unknown
+    unlabelled: bool = False  # all frames, none of whose annotations is ever opened
+
+    def uses(self, frame: "FrameEntry") -> bool:
+        """Tell whether anybody trains or tests on a frame."""
+        return self.unlabelled or frame.annotation is not None
 
 
 @dataclass(frozen=True)

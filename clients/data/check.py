@@ -49,7 +49,7 @@ def check_catalogue(
     for tally in tallies:
         for frame in tally.entry.frames:
             found = reader.look(frame, tally.entry.facts.spacing_mm)
-            tally.add(frame.number, found, is_annotated=frame.annotation is not None)
+            tally.add(frame.number, found, is_used=catalogue.spec.uses(frame))
             if not found.damage:
                 contents.append(found.content())
                 if not found.constant:  # two black frames are no copies
@@ -82,13 +82,13 @@ class _Tally:
         self._area: Counter[str] = Counter()
         self._scores: list[float] = []
 
-    def add(self, number: int, found: FrameFindings, *, is_annotated: bool) -> None:
+    def add(self, number: int, found: FrameFindings, *, is_used: bool) -> None:
         if found.shape is not None:
             self._sizes[found.shape] += 1
         if found.damage:
             self._damaged += 1
             # What nobody trains on stops nobody.
-            stops = is_annotated and not self._spec.skip_damaged
+            stops = is_used and not self._spec.skip_damaged
             severity = Severity.ERROR if stops else Severity.WARNING
             self._report(severity, found.damage, number)
             return
@@ -156,16 +156,22 @@ def _too_few_patients(report: CheckReport, catalogue: Catalogue) -> list[Problem
     listed = {
         sequence.patient
         for sequence in catalogue.sequences
-        if any(frame.annotation for frame in sequence.frames)
+        if any(catalogue.spec.uses(frame) for frame in sequence.frames)
     }
-    left = {sequence.patient for sequence in report.sequences if sequence.labelled}
+    unlabelled = report.spec.unlabelled
+    left = {
+        sequence.patient
+        for sequence in report.sequences
+        if (sequence.frames > sequence.damaged if unlabelled else sequence.labelled)
+    }
     wanted = report.spec.min_patients
     is_new = len(left) < wanted <= len(listed)  # else the catalogue has said it
     if not is_new or report.count("damaged") == report.count("frames"):
         return []
+    kind = "frames" if unlabelled else "annotated frames"
     text = (
-        f"annotated frames of {len(left)} patient(s) can be used, at least {wanted} "
-        "are needed; repair the damaged frames"
+        f"{kind} of {len(left)} patient(s) can be used, at least {wanted} are needed; "
+        "repair the damaged frames"
     )
     return [Problem(Severity.ERROR, text)]
 

@@ -1,8 +1,9 @@
-"""Labelled frames out of a hospital's own folder, prepared once and kept in the cache.
+"""Frames out of a hospital's own folder, prepared once and kept in the cache.
 
-The folder is scanned (`clients.data.scan`), every annotated frame decoded, prepared
-and stored. As long as no file, declaration or setting changes, the next run opens what
-is stored and looks at nothing but the dates of the files.
+The folder is scanned (`clients.data.scan`), every annotated frame (of an unlabelled
+folder every frame) decoded, prepared and stored. As long as no file, declaration or
+setting changes, the next run opens what is stored and looks at nothing but the dates of
+the files.
 """
 
 import hashlib
@@ -45,10 +46,11 @@ def load_folder(
     key: SiteKey,
     cache: Path | None = None,
 ) -> StoredFrames:
-    """Read, check and prepare all annotated frames of a folder.
+    """Read, check and prepare all annotated frames of a folder, or all frames.
 
     Args:
-        spec: The folder and what its site declares.
+        spec: The folder and what its site declares. With `unlabelled` every frame is
+            read, masks are empty and no class counts as annotated.
         settings: How frames are prepared.
         key: Of the site; makes the pseudonyms in messages.
         cache: Folder of prepared frames; None = $ENDOFED_CACHE, else ~/.cache/endofed.
@@ -62,7 +64,7 @@ def load_folder(
             not leave such out. The text has pseudonyms, no name, path or pixel value.
     """
     check_declaration(spec)
-    place = _cache_folder(cache)
+    place = cache_folder(cache)
     if place.is_relative_to(spec.folder.resolve()):
         raise DataError(
             "The frame cache lies inside the data folder, where it would be read as "
@@ -166,7 +168,18 @@ def _tell(problem: Problem) -> str:
     return f"{', '.join(where)}: {problem.what}" if where else problem.what
 
 
-def _cache_folder(cache: Path | None) -> Path:
+def cache_folder(cache: Path | None = None) -> Path:
+    """Return where prepared frames are kept.
+
+    Args:
+        cache: A folder; None = $ENDOFED_CACHE, else ~/.cache/endofed.
+
+    Returns:
+        Its absolute path.
+
+    Raises:
+        DataError: If there is no such place.
+    """
     chosen = cache or Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/endofed")
     try:
         return chosen.expanduser().resolve()
@@ -184,7 +197,7 @@ def _digest(files: Files, spec: FolderSpec, settings: DataSettings) -> str:
     found.update(os.fsencode(spec.folder.resolve()))
     labels = spec.labels
     declared = (
-        (spec.layout, spec.skip_damaged, is_inverted(spec, settings)),
+        (spec.layout, spec.skip_damaged, spec.unlabelled, is_inverted(spec, settings)),
         (labels.classes, labels.line_width, labels.line_unit),
         (sorted(labels.aliases.items()), sorted(labels.ignored)),
     )

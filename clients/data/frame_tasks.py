@@ -1,4 +1,4 @@
-"""Preparing the annotated frames of a catalogue, one by one, in any thread."""
+"""Preparing the frames of a catalogue that are used, one by one, in any thread."""
 
 import logging
 import os
@@ -57,7 +57,7 @@ class FrameTask:
         opened: Shared by the tasks of a folder.
         path: Of the frame's file.
         index: Of the frame within the file.
-        annotation: Of the frame.
+        annotation: Of the frame; None in an unlabelled folder.
         spacing_mm: Of a pixel, or None.
         where: What messages call the frame.
         sequence: Number of its sequence, from 0.
@@ -69,7 +69,7 @@ class FrameTask:
     opened: OpenFile = field(repr=False)
     path: Path = field(repr=False)
     index: int
-    annotation: Annotation = field(repr=False)
+    annotation: Annotation | None = field(repr=False)
     spacing_mm: float | None
     where: str
     sequence: int
@@ -103,7 +103,8 @@ class FrameTask:
         pixels = self.opened.source(self.path).read_frame(self.index)
         invert = is_inverted(self.spec, self.settings)
         prepared = prepare_frame(pixels, self.settings, invert=invert)
-        layers = self.annotation.layers(*pixels.shape, self.spacing_mm)
+        drawn = self.annotation
+        layers = drawn.layers(*pixels.shape, self.spacing_mm) if drawn else {}
         side = self.settings.frame_size
         masks = np.zeros((len(CLASS_NAMES), side, side), np.uint8)
         for name, layer in layers.items():
@@ -132,7 +133,7 @@ def is_inverted(spec: FolderSpec, settings: DataSettings) -> bool:
 
 
 def plan_tasks(catalogue: Catalogue, settings: DataSettings) -> list[FrameTask]:
-    """Return a task for every annotated frame.
+    """Return a task for every annotated frame; for every frame if none shall be.
 
     Args:
         catalogue: Of a folder.
@@ -142,14 +143,14 @@ def plan_tasks(catalogue: Catalogue, settings: DataSettings) -> list[FrameTask]:
         Tasks in the order of patients, sequences and frames; sequences are numbered
         in that order, which is the same on every machine.
     """
-    labelled = [
+    used = [
         sequence
         for sequence in catalogue.sequences
-        if any(frame.annotation for frame in sequence.frames)
+        if any(catalogue.spec.uses(frame) for frame in sequence.frames)
     ]
     # Not by pseudonym: that would give every site key a numbering of its own.
     folder = catalogue.spec.folder
-    labelled.sort(
+    used.sort(
         key=lambda one: (
             one.patient_token,
             os.fsencode(one.frames[0].path.relative_to(folder)),
@@ -169,7 +170,7 @@ def plan_tasks(catalogue: Catalogue, settings: DataSettings) -> list[FrameTask]:
             sequence=number,
             patient=sequence.patient_token,
         )
-        for number, sequence in enumerate(labelled)
+        for number, sequence in enumerate(used)
         for frame in sequence.frames
-        if frame.annotation is not None
+        if catalogue.spec.uses(frame)
     ]

@@ -201,7 +201,7 @@ def _content_problems(
         )
         return [Problem(Severity.ERROR, text)]
     frames = [frame for sequence in sequences for frame in sequence.frames]
-    num_bare = sum(frame.annotation is None for frame in frames)
+    num_bare = sum(not spec.uses(frame) for frame in frames)
     if frames and num_bare == len(frames):
         text = (
             f"None of {len(frames)} frame(s) has an annotation: masks lie below masks/ "
@@ -212,12 +212,13 @@ def _content_problems(
     patients = {
         sequence.patient
         for sequence in sequences
-        if any(frame.annotation for frame in sequence.frames)
+        if any(spec.uses(frame) for frame in sequence.frames)
     }
     found = []
     if len(patients) < spec.min_patients:
+        kind = "Frames" if spec.unlabelled else "Annotated frames"
         text = (
-            f"Annotated frames of {len(patients)} patient(s), at least "
+            f"{kind} of {len(patients)} patient(s), at least "
             f"{spec.min_patients} are needed to train and to test on different ones."
         )
         found.append(Problem(Severity.ERROR, text))

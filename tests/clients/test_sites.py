@@ -123,10 +123,11 @@ def test_the_examples_in_the_header_are_themselves_a_valid_file(
 ) -> None:
     header = DEFAULT_SITES.read_text(encoding="utf-8").split("\n[[site]]")[0]
     example = header[header.index("#   [[site]]") :].replace("#   ", "")
-    hillside, lakeside = parse(tmp_path, example.replace("#\n", "\n"))
+    hillside, lakeside, seaside = parse(tmp_path, example.replace("#\n", "\n"))
     assert hillside.name == "hillside" and hillside.classes == ("catheter",)
     assert lakeside.data_types == ("human", "animal", "random-7")
     assert lakeside.min_patients == 5
+    assert seaside.classes == ()
     used = set(example.replace("=", " ").split())
     assert {"name", *SOURCE_CHECKS} <= used | {"layout"}
 

@@ -88,7 +88,9 @@ def _facts(run: Run, site: str) -> str:
         f"{value:.0f} {name}" for name, value in counts.items() if value is not None
     )
     classes = facts.get("classes")
-    annotated = ", ".join(map(str, classes)) if isinstance(classes, list) else ""
+    annotated = ""
+    if isinstance(classes, list):
+        annotated = ", ".join(map(str, classes)) or "nothing"
     texts = [
         str(facts.get("domain") or ""),
         f"frames: {frames}" if frames else "",
