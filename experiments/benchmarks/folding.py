@@ -36,6 +36,7 @@ from strategies import messages
 from strategies.audit import AuditLog
 from strategies.fedefm import FedEFM
 from strategies.settings import RunSettings
+from strategies.wire import unbundle
 
 METHODS = ("flower-fedavg", "fedefm-no-teachers", "fedefm-ring")
 TENSORS = 90
@@ -87,9 +88,18 @@ def measure(method: str, silos: int, parameters: int) -> Held:
 class ImaginarySilos(Grid):
     """Answers every request with a model made at the moment of reading."""
 
-    def __init__(self, model: Mapping[str, Tensor], silos: int) -> None:
-        """Imagine silos with node ids from 1."""
-        self._model = dict(model)
+    def __init__(
+        self, model: Mapping[str, Tensor], silos: int, *, is_plain: bool = False
+    ) -> None:
+        """Imagine silos with node ids from 1.
+
+        Args:
+            model: What an answer is made from.
+            silos: How many.
+            is_plain: Whether every tensor travels alone, as Flower's own average of
+                unwatched answers needs it.
+        """
+        self._model, self._is_plain = dict(model), is_plain
         self._silos = silos
         self._asked: dict[str, tuple[int, str, str]] = {}
 
@@ -131,6 +141,8 @@ class ImaginarySilos(Grid):
             state=state,
             owner=owner,
         )
+        if self._is_plain:
+            content[messages.ARRAYS] = unbundle(content.array_records[messages.ARRAYS])
         return Message(content, reply_to=request)
 
     def set_run(self, run: Run) -> None:
@@ -153,7 +165,7 @@ def _main(method: str, silos: int, parameters: int) -> Held:
     model = {f"layer-{i}": torch.full(shape, i / TENSORS) for i in range(TENSORS)}
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.values())
     initial = messages.from_state(model)
-    grid = ImaginarySilos(model, silos)
+    grid = ImaginarySilos(model, silos, is_plain=method == "flower-fedavg")
     if method == "flower-fedavg":
         strategy = FedAvg(
             fraction_evaluate=0.0,
