@@ -268,6 +268,20 @@ class Federation:
         assert code == 0, run.said()[-600:]
         return run
 
+    @contextmanager
+    def simulating(self, name: str, *settings: str) -> Iterator[Run]:
+        """Run `endofed simulate` beside what is done meanwhile; it ends with it."""
+        run = self.begin_simulation(name, *settings)
+        try:
+            yield run
+        finally:
+            if run.process.poll() is None:
+                run.process.terminate()
+                try:
+                    run.process.wait(PATIENCE_S)
+                except subprocess.TimeoutExpired:
+                    run.process.kill()
+
     def begin_simulation(self, name: str, *settings: str) -> Run:
         """Start `endofed simulate` on the same hospitals, on this very machine."""
         tables = [

@@ -1,7 +1,6 @@
 """A line that is cut, sites and a server that stop in the middle, and come back."""
 
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 
@@ -47,14 +46,9 @@ def test_a_site_that_was_restarted_is_the_same_node(
 @pytest.fixture(scope="module")
 def undisturbed(federation: Federation) -> Iterator[Run]:
     """The run of the last test without its disturbances, while others only wait."""
-    run = federation.begin_simulation("whole", *FEDAVG, f"num-rounds={ROUNDS}")
-    yield run
-    if run.process.poll() is None:
-        run.process.terminate()
-        try:
-            run.process.wait(30)
-        except subprocess.TimeoutExpired:
-            run.process.kill()
+    settings = (*FEDAVG, f"num-rounds={ROUNDS}")
+    with federation.simulating("whole", *settings) as run:
+        yield run
 
 
 @pytest.mark.usefixtures("undisturbed")
