@@ -8,7 +8,6 @@ out from grey for colour-blind readers, too.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,7 +24,6 @@ CLASS_COLOURS = {"catheter": "#56B4E9", "guidewire": "#E69F00"}
 DPI = 150
 PANEL_SIDE = 2.5  # inches
 FILL = 0.35  # opacity inside an outline
-LINE_LENGTH = 34  # letters below a panel, or those of its neighbour would be hidden
 
 
 def draw_overlays(
@@ -80,7 +78,7 @@ def draw_overlays(
         ):
             _draw_masks(row[2 + index], found.numpy())
             text = scores_text(found.numpy(), label.numpy(), known.tolist())
-            row[2 + index].set_xlabel(fill(text, LINE_LENGTH), fontsize=8)
+            row[2 + index].set_xlabel(text, fontsize=8)
     for axes, name in zip(grid[0], ("frame", "label", *predictions), strict=True):
         axes.set_title(name, fontsize=10)
     figure.suptitle(title, fontsize=11)
