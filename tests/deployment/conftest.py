@@ -15,6 +15,7 @@ from tests.deployment.federation import DOMAINS, Federation, Site
 from tests.deployment.frames import write_frames
 from tests.deployment.lab import Lab, missing_means
 from tests.deployment.table import Table
+from tests.deployment.watched import Watched, watch_a_round
 
 MARK = "deployment"
 TABLE_FILE = "ENDOFED_DEPLOYMENT_TABLE"
@@ -95,6 +96,12 @@ def federation(provisioned: Federation) -> Federation:
         site.wait_connected()
         assert site.is_connected(), f"{site.name}: {site.said()[-600:]}"
     return provisioned
+
+
+@pytest.fixture(scope="session")
+def fedefm(federation: Federation, table: Table) -> Watched:
+    """A FedEFM round of all three, with MLflow at the centre."""
+    return watch_a_round(federation, table)
 
 
 @pytest.fixture(scope="session")

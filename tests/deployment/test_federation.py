@@ -1,20 +1,16 @@
 """A federation as it should be: what it trains, what it refuses, who watches it."""
 
-import contextlib
 import sqlite3
-import time
 from pathlib import Path
-from typing import NamedTuple
 
-import psutil
 import pytest
 import torch
 
 from models.registry import build_model
 from server.checkpoints import load_foundation
-from tests.deployment.federation import DOMAINS, Federation, Site
-from tests.deployment.runs import Run
+from tests.deployment.federation import Federation, Site
 from tests.deployment.table import Table
+from tests.deployment.watched import Watched
 
 pytestmark = pytest.mark.deployment
 
@@ -62,49 +58,6 @@ def notes_of(site: Site) -> list[str]:
     return [entry["note"] for entry in site.audit() if entry["note"]]
 
 
-class Watched(NamedTuple):
-    """A run, and every command line that was seen at a site meanwhile."""
-
-    run: Run
-    commands: frozenset[str]
-
-
-@pytest.fixture(scope="module")
-def fedefm(federation: Federation, table: Table) -> Watched:
-    """A FedEFM round of all three, with MLflow; nothing may be dropped meanwhile."""
-    dropped = total_dropped(federation)
-    wanted = "completed, no packet to anybody else"
-    with table.case("FedEFM of full weights, 3 sites, one round", wanted) as row:
-        run = federation.run("fedefm")
-        seen: set[str] = set()
-        while run.process.poll() is None:
-            for site in federation.sites.values():
-                seen |= commands_of(site)
-            time.sleep(1.0)
-        result = run.succeed()
-        assert result["sites"] == sorted(DOMAINS)
-        phases = [event["phase"] for event in run.events("phase")]
-        assert {"local", "overseas", "distil", "evaluate"} <= set(phases)
-        assert all(event["failed"] == {} for event in run.events("phase"))
-        sent = total_dropped(federation) - dropped
-        assert sent == 0, f"{sent} packets to elsewhere were dropped"
-        row.saw(f"{len(phases)} phases", "0 packets to anywhere else")
-    return Watched(run, frozenset(seen))
-
-
-def commands_of(site: Site) -> set[str]:
-    found = set()
-    for process in site.place.processes():
-        with contextlib.suppress(psutil.Error):  # it may have ended in the meantime
-            found.add(" ".join(process.cmdline()))
-    return found
-
-
-def total_dropped(federation: Federation) -> int:
-    sites = federation.sites.values()
-    return sum(site.place.dropped()["outgoing"] for site in sites)
-
-
 def test_three_hospitals_train_and_all_leave_their_mark(
     federation: Federation, fedefm: Watched
 ) -> None:
@@ -139,13 +92,3 @@ def test_mlflow_is_at_the_centre_only(
         assert any("flwr-clientapp" in one for one in fedefm.commands)
         assert not any("mlflow" in one for one in fedefm.commands)
         row.saw(f"{count} numbers in its database", "no file, no process at the sites")
-
-
-def test_a_simulation_gives_the_same_bits(
-    federation: Federation, fedefm: Watched, table: Table
-) -> None:
-    with table.case("the same by `endofed simulate`", "bit-identical weights") as row:
-        simulated = federation.simulate("simulated")
-        assert simulated.weights() == fedefm.run.weights()
-        assert simulated.card()["metrics"] == fedefm.run.card()["metrics"]
-        row.saw(f"both SHA-256 {fedefm.run.weights()[:12]}…", "same metrics")

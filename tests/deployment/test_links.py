@@ -14,6 +14,7 @@ from tests.deployment.federation import Federation, Site, environment_of
 from tests.deployment.lab import CENTRE_ADDRESS, LINE_PORT, PORT
 from tests.deployment.runs import FEDAVG, Run, wait_until
 from tests.deployment.table import Table
+from tests.deployment.watched import Watched
 
 pytestmark = pytest.mark.deployment
 
@@ -53,20 +54,29 @@ def bad_line(site: Site, folder: Path) -> Iterator[None]:
 
 
 def test_rounds_over_a_slow_line(
-    federation: Federation, table: Table, tmp_path: Path
+    federation: Federation, fedefm: Watched, table: Table, tmp_path: Path
 ) -> None:
-    """The simulation to compare with computes while the slow line is waited for."""
-    with federation.simulating("lora", *settings_of(LORA)) as simulated:
+    """The simulations to compare with compute while the slow line is waited for."""
+    with (
+        federation.simulating("simulated") as simulated,
+        federation.simulating("lora", *settings_of(LORA)) as simulated_lora,
+    ):
         full, lora = rounds_over_a_slow_line(federation, table, tmp_path)
-        with table.case("LoRA by `endofed simulate`", "bit-identical weights") as row:
-            assert simulated.wait() == 0, simulated.said()[-600:]
-            assert simulated.weights() == lora.run.weights()
-            assert simulated.card()["metrics"] == lora.run.card()["metrics"]
-            row.saw(f"both SHA-256 {lora.run.weights()[:12]}…", "same metrics")
+        same_bits("FedEFM by `endofed simulate`", simulated, fedefm.run, table)
+        same_bits("LoRA by `endofed simulate`", simulated_lora, lora.run, table)
     assert full.weights > 5 * lora.weights
     assert full.seconds > lora.seconds
     # No faster than the line, or the line was not used.
     assert full.seconds > full.weights * 8e-6 / MBIT_PER_S
+
+
+def same_bits(case: str, simulated: Run, deployed: Run, table: Table) -> None:
+    """Compare a simulation with what the deployed federation made of the same seed."""
+    with table.case(case, "bit-identical weights") as row:
+        assert simulated.wait() == 0, simulated.said()[-600:]
+        assert simulated.weights() == deployed.weights()
+        assert simulated.card()["metrics"] == deployed.card()["metrics"]
+        row.saw(f"both SHA-256 {deployed.weights()[:12]}…", "same metrics")
 
 
 def rounds_over_a_slow_line(
