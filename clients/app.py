@@ -1,5 +1,6 @@
 """The hospital's ClientApp: wiring only."""
 
+from collections.abc import Mapping
 from statistics import fmean as mean
 
 from flwr.app import Context, Message
@@ -11,6 +12,7 @@ from clients.networks import receive_model
 from clients.optimisation import TrainPlan, TrainReport
 from clients.prototypes import find_prototypes
 from clients.proxies import distil_on_proxies
+from clients.rival_steps import steps_of, train_as_rival
 from clients.site_mods import keep_site_rules
 from clients.site_privacy import guard_change
 from clients.training import Retention, train_on_labels, train_with_teachers
@@ -18,6 +20,7 @@ from models.network import SegmentationNetwork
 from strategies import messages
 from strategies.accumulation import State
 from strategies.randomness import derive_seed
+from strategies.rivals.registry import RIVALS
 from strategies.run_log import join_flowers_log
 from strategies.settings import RunSettings
 
@@ -71,6 +74,8 @@ def train_local(message: Message, context: Context) -> Message:
         settings.strategy == "fedefm"
         and messages.unpack_round(message) == 0  # FedAvg has no warm-up
     )
+    if settings.strategy in RIVALS:
+        return _train_as_rival(message, context, settings)
     steps = settings.fedefm.warmup_steps if is_warmup else settings.train.steps
     return _train(message, context, settings, "local", steps)
 
@@ -170,6 +175,17 @@ def _train(
     return _trained_reply(message, hospital, settings, model, report)
 
 
+def _train_as_rival(
+    message: Message, context: Context, settings: RunSettings
+) -> Message:
+    hospital = Hospital.from_node_config(context.node_config, settings)
+    job = messages.unpack_job(message)
+    model = receive_model(hospital.recipe, job.weights, source="the received model")
+    plan = _plan(settings, job, "local", hospital, steps_of(settings, hospital, job))
+    report, aids = train_as_rival(model, hospital, settings, plan, job)
+    return _trained_reply(message, hospital, settings, model, report, aids)
+
+
 def _take_steps(
     model: SegmentationNetwork,
     hospital: Hospital,
@@ -238,6 +254,7 @@ def _trained_reply(
     settings: RunSettings,
     model: SegmentationNetwork,
     report: TrainReport,
+    aids: Mapping[str, State] | None = None,
 ) -> Message:
     metrics = {
         messages.NUM_EXAMPLES: len(hospital.frames_to_train(settings)),
@@ -256,6 +273,7 @@ def _trained_reply(
         state=_what_may_leave(message, hospital, model),
         wire=settings.wire,
         owner=messages.unpack_owner(message),
+        aids=aids,
     )
     return Message(content, reply_to=message)
 

@@ -73,6 +73,8 @@ def descend(
     plan: TrainPlan,
     device: torch.device,
     loss_of: LossFunction,
+    *,
+    before_step: Callable[[], None] | None = None,
 ) -> TrainReport:
     """Take the plan's optimiser steps; every phase starts a fresh AdamW.
 
@@ -82,6 +84,7 @@ def descend(
         plan: Steps, learning rate and seed.
         device: Where to train.
         loss_of: The scalar to descend on, of a batch; may add to the report.
+        before_step: Called when the gradients are there, before they are clipped.
 
     Returns:
         The loss of every step and what `loss_of` has added.
@@ -121,7 +124,7 @@ def descend(
                 f"the loss became {loss.item()} in step {step + 1}. "
                 "Lower train.learning-rate"
             )
-        take_step(optimiser, loss)
+        take_step(optimiser, loss, before_step=before_step)
         report.losses.append(float(loss.detach()))
     return report
 
@@ -153,7 +156,11 @@ def parameter_groups(model: nn.Module, transformer_rate: float) -> list[dict[str
 
 
 def take_step(
-    optimiser: torch.optim.Optimizer, loss: Tensor, *, clip_norm: float = 1.0
+    optimiser: torch.optim.Optimizer,
+    loss: Tensor,
+    *,
+    clip_norm: float = 1.0,
+    before_step: Callable[[], None] | None = None,
 ) -> None:
     """Descend once.
 
@@ -161,9 +168,12 @@ def take_step(
         optimiser: Of the parameters that train.
         loss: Scalar.
         clip_norm: Largest L2 norm of the gradient over all parameters.
+        before_step: Called when the gradients are there, before they are clipped.
     """
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    if before_step is not None:
+        before_step()
     parameters = [one for group in optimiser.param_groups for one in group["params"]]
     torch.nn.utils.clip_grad_norm_(parameters, max_norm=clip_norm)
     optimiser.step()

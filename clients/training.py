@@ -22,6 +22,7 @@ from models.taps import forward_with_tap
 from strategies.accumulation import State
 from strategies.distillation import multishot_loss
 from strategies.fedefm_settings import FedEFMSettings
+from strategies.rivals.method import Objective, Step
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def train_on_labels(
     device: torch.device,
     *,
     retention: Retention | None = None,
+    objective: Objective | None = None,
 ) -> TrainReport:
     """Train a model on a site's labels: local and overseas steps, eq. (1).
 
@@ -54,6 +56,7 @@ def train_on_labels(
         device: Where to train.
         retention: Mixes in the model as it is now: the loss is
             (1 - beta) L_c + beta T^2 KL. None = labels alone.
+        objective: What a rival of FedEFM descends on beside the labels.
 
     Returns:
         The loss of every step.
@@ -61,6 +64,8 @@ def train_on_labels(
     Raises:
         TrainingError: If the loss is not finite or the deadline passes.
     """
+    if objective is not None:
+        return _train_with_objective(model, frames, plan, device, objective)
     label_loss = plan.task.label_loss(plan.settings)
     look = PromptedPass(plan.settings.prompts, plan.seed)
     former = None
@@ -86,6 +91,34 @@ def train_on_labels(
         return (1 - retention.beta) * loss + retention.beta * kept
 
     return descend(model, frames, plan, device, loss_of)
+
+
+def _train_with_objective(
+    model: SegmentationNetwork,
+    frames: Frames,
+    plan: TrainPlan,
+    device: torch.device,
+    objective: Objective,
+) -> TrainReport:
+    label_loss = plan.task.label_loss(plan.settings)
+    look = PromptedPass(plan.settings.prompts, plan.seed)
+    bank = TeacherBank(model, objective.teachers, tap="", device=device)
+
+    def loss_of(batch: Batch, report: TrainReport) -> Tensor:
+        output = look(model, batch)
+        loss = label_loss(output, batch)
+        report.label_losses.append(float(loss.detach()))
+        answers = bank.ask(batch.images) if objective.teachers else {}
+        return objective.loss(Step(model, output, answers, batch, loss))
+
+    return descend(
+        model,
+        frames,
+        plan,
+        device,
+        loss_of,
+        before_step=lambda: objective.correct_gradients(model),
+    )
 
 
 def train_with_teachers(

@@ -238,6 +238,12 @@ class AttendedGrid(Grid):
                     self._expected,
                     source=f"hospital '{request.site}'",
                 )
+                for aid in messages.reply_aids(reply).values():
+                    check_weights(
+                        aid,
+                        {name: self._expected[name] for name in aid},
+                        source=f"hospital '{request.site}'",
+                    )
         except KeyError:
             return "the answer lacks the weights or the config it should carry"
         except WeightsError as error:

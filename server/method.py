@@ -5,13 +5,18 @@ from pathlib import Path
 
 from flwr.serverapp.strategy import Strategy
 
+from models.assembly import assemble_model
+from models.normalisation import normalisation_names
 from models.weights import WeightsError, check_weights
 from server.checkpoints import CheckpointError
 from server.state_files import load_federation
 from strategies.accumulation import State
-from strategies.fedavg import ResumableFedAvg
 from strategies.fedefm import FedEFM
 from strategies.federation_state import FederationState
+from strategies.flower_rules import make_flower_strategy
+from strategies.rivals.method import Terms
+from strategies.rivals.player import RivalStrategy
+from strategies.rivals.registry import FLOWERS, RIVALS
 from strategies.settings import RunSettings, SettingsError
 from strategies.topologies.delays import DelayModel
 from strategies.topologies.underlay import place_silos
@@ -36,13 +41,16 @@ def make_strategy(
         keep: Told every silo's own model as it arrives; only FedEFM tells them.
 
     Returns:
-        FedEFM, or Flower's own FedAvg over all hospitals.
+        FedEFM, one of Flower's own strategies over all hospitals, or a rival.
 
     Raises:
         ValueError: If the state is of other hospitals.
+        SettingsError: If an earlier run cannot be gone on from with this strategy.
     """
-    if settings.strategy == "fedavg":
-        return ResumableFedAvg(roster, state=state)
+    if settings.strategy in FLOWERS:
+        return make_flower_strategy(settings.strategy, settings.rival, roster, state)
+    if settings.strategy in RIVALS:
+        return _make_rival(settings, roster, state, keep)
     return FedEFM(
         settings.fedefm,
         roster,
@@ -50,6 +58,28 @@ def make_strategy(
         state=state,
         seed=settings.seed,
         keep=keep,
+    )
+
+
+def _make_rival(
+    settings: RunSettings,
+    roster: Mapping[str, int],
+    state: FederationState | None,
+    keep: Callable[[str, int, State], None] | None,
+) -> Strategy:
+    model = assemble_model(settings.model.recipe(settings.seed))
+    terms = Terms(
+        settings=settings.rival,
+        silos=tuple(sorted(roster)),
+        steps=settings.train.steps,
+        seed=settings.seed,
+        local_names=normalisation_names(model),
+    )
+    kind = RIVALS[settings.strategy].method
+    assert kind is not None, "Flower's own strategies are made elsewhere"
+    method = kind(terms)
+    return RivalStrategy(
+        settings.strategy, method, roster, state=state, seed=settings.seed, keep=keep
     )
 
 

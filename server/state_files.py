@@ -128,6 +128,10 @@ def load_federation(folder: Path) -> FederationState:
         seed=card["seed"],
         strategy=card["strategy"],
         metrics=card["metrics"],
+        memory={
+            name: _read_model(source / _memory_file(name), digest)
+            for name, digest in card.get("memory", {}).items()
+        },
     )
 
 
@@ -139,6 +143,10 @@ def _write(folder: Path, state: FederationState) -> None:
         if student is not state.theta:
             save_weights(folder / _silo_file(silo), student)
             silos[silo] = weights_digest(student)
+    memory: dict[str, str] = {}
+    for name, kept in sorted(state.memory.items()):
+        save_weights(folder / _memory_file(name), kept)
+        memory[name] = weights_digest(kept)
     content = {
         "format": STATE_FORMAT,
         "round": state.round_number,
@@ -147,6 +155,7 @@ def _write(folder: Path, state: FederationState) -> None:
         "theta": weights_digest(state.theta),
         "silos": silos,
         "metrics": dict(state.metrics),
+        "memory": memory,
     }
     write_json(folder / STATE_FILE, content)
 
@@ -154,6 +163,11 @@ def _write(folder: Path, state: FederationState) -> None:
 def _silo_file(silo: str) -> str:
     """Return a file name for any name that a silo may have."""
     return f"silo-{hashlib.sha256(silo.encode()).hexdigest()[:16]}.safetensors"
+
+
+def _memory_file(name: str) -> str:
+    """Return a file name for what a rival remembers."""
+    return _silo_file(name).replace("silo-", "memory-", 1)
 
 
 def _rounds(folder: Path) -> dict[int, Path]:

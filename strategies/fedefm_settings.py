@@ -14,6 +14,7 @@ PRESETS = ("default", "paper")
 TOPOLOGY_NAMES = ("ring", "complete", "star", "mst", "mbst", "matcha", "edges")
 TEACHERS = ("overseas", "neighbour", "global", "none")
 TEACH_ON = ("student", "host", "proxy")
+PROXY_LABELS = ("none", "simulated")
 DISTILLED_CLASSES = ("all", "unannotated")
 EDGE_WEIGHTS = ("emd", "one", "random", "softmax")
 WEIGHT_SCOPES = ("teacher", "loss")
@@ -62,6 +63,7 @@ class FedEFMSettings:
     teach_on: str
     proxy_steps: int  # steps of Theta on proxy frames, with teach_on = proxy
     proxy_site: str  # who takes them; "" = each site in turn
+    proxy_labels: str  # "simulated": the simulator's masks teach, and no silo
     distil_classes: str
     beta: float  # 0 to 1, eq. (11)
     beta_ramp_rounds: int
@@ -148,6 +150,13 @@ class FedEFMSettings:
             *one_of("fedefm.teachers", self.teachers, TEACHERS),
             *one_of("fedefm.teach-on", self.teach_on, TEACH_ON),
             *at_least("fedefm.proxy-steps", self.proxy_steps, 0),
+            *one_of("fedefm.proxy-labels", self.proxy_labels, PROXY_LABELS),
+            *check(
+                self.proxy_labels == "none" or self.teach_on == "proxy",
+                "fedefm.proxy-labels = 'simulated' trains the accumulated model on "
+                "labelled proxy frames and needs fedefm.teach-on = 'proxy', "
+                f"got '{self.teach_on}'",
+            ),
             *check(
                 self.teach_on != "host" or self.teachers == "overseas",
                 "fedefm.teach-on = 'host' lets a traveller's former self teach it "

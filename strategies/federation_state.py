@@ -27,6 +27,8 @@ class FederationState:
     seed: int
     strategy: str = "fedefm"
     metrics: Mapping[str, float] = field(default_factory=dict)  # of the round
+    # Of a rival: what else it remembers, by "shared/KIND" or "own/KIND/SILO".
+    memory: Mapping[str, State] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse values that no federation can have."""
@@ -72,6 +74,11 @@ class FederationState:
             and dict(self.metrics) == dict(other.metrics)
             and self.students.keys() == other.students.keys()
             and equal_states(self.theta, other.theta)
+            and self.memory.keys() == other.memory.keys()
+            and all(
+                equal_states(self.memory[name], other.memory[name])
+                for name in self.memory
+            )
             and all(
                 equal_states(self.students[silo], other.students[silo])
                 for silo in self.students

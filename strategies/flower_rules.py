@@ -1,30 +1,96 @@
-"""Flower's federated averaging, able to go on where an earlier run ended.
+"""Flower's own strategies over all hospitals, able to go on where a run ended.
 
-FedAvg (McMahan et al., AISTATS 2017) keeps nothing but the average between rounds, so
-only the numbers of the rounds have to be moved.
+FedAvg (McMahan et al., AISTATS 2017) and FedProx (Li et al., MLSys 2020) keep nothing
+but the average between rounds, so only the numbers of the rounds have to be moved.
+FedAvgM (Hsu et al., arXiv 1909.06335) and FedAdam (Reddi et al., ICLR 2021) keep
+moments inside Flower's classes, where nobody can reach them: a run of theirs cannot be
+gone on from. Both step from mean to mean as if all tensors were weights; running
+statistics of batch normalisation are none, and their plain mean is taken.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, Result
+from flwr.serverapp.strategy import (
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedProx,
+    Result,
+    Strategy,
+)
 
 from strategies import messages
 from strategies.federation_state import FederationState
+from strategies.rival_settings import RivalSettings
+from strategies.settings import SettingsError
+
+STATISTICS = ("running_mean", "running_var")
+"""How names of the running statistics of batch normalisation end."""
 
 
-class ResumableFedAvg(FedAvg):
-    """Flower's FedAvg over all hospitals, from round 1 or from a later one."""
+def make_flower_strategy(
+    name: str,
+    settings: RivalSettings,
+    roster: Mapping[str, int],
+    state: FederationState | None = None,
+) -> Strategy:
+    """Build one of Flower's strategies.
+
+    Args:
+        name: One of `strategies.rivals.registry.FLOWERS`.
+        settings: Its strengths.
+        roster: Flower's node id of every hospital, by name.
+        state: Where an earlier federation ended; None starts a new one.
+
+    Returns:
+        The strategy.
+
+    Raises:
+        SettingsError: If an earlier run cannot be gone on from with it.
+    """
+    moments: dict[str, Any] = {
+        "server_learning_rate": settings.server_learning_rate,
+        "server_momentum": settings.server_momentum,
+    }
+    if name == "fedavg":
+        return ResumableFedAvg(roster, state=state)
+    if name == "fedprox":
+        return ResumableFedProx(roster, state=state, proximal_mu=settings.proximal_mu)
+    if state is not None:
+        raise SettingsError(
+            f"Flower's {name} keeps its moments to itself, so a run of it cannot be "
+            "gone on from. Leave resume empty."
+        )
+    if name == "fedavgm":
+        return AllHospitalsFedAvgM(roster, **moments)
+    return AllHospitalsFedAdam(
+        roster,
+        eta=settings.server_learning_rate,
+        beta_1=settings.server_momentum,
+        beta_2=settings.server_second_moment,
+        tau=settings.server_tau,
+    )
+
+
+class _AllHospitals(FedAvg):
+    """All hospitals in every round, from round 1 or from a later one."""
 
     def __init__(
-        self, roster: Mapping[str, int], *, state: FederationState | None = None
+        self,
+        roster: Mapping[str, int],
+        *,
+        state: FederationState | None = None,
+        **own: Any,  # noqa: ANN401 - of Flower's class behind
     ) -> None:
-        """Average all hospitals, weighted by their numbers of frames.
+        """Take all hospitals, weighted by their numbers of frames.
 
         Args:
             roster: Flower's node id of every hospital, by name.
             state: Where an earlier federation ended; None starts a new one.
+            own: Strengths of Flower's class.
         """
         super().__init__(
             min_train_nodes=len(roster),
@@ -33,6 +99,7 @@ class ResumableFedAvg(FedAvg):
             weighted_by_key=messages.NUM_EXAMPLES,
             arrayrecord_key=messages.ARRAYS,
             configrecord_key=messages.CONFIG,
+            **own,
         )
         self.state = state
         self.done = 0 if state is None else max(state.round_number, 0)
@@ -79,3 +146,40 @@ class ResumableFedAvg(FedAvg):
         return super().configure_evaluate(
             server_round + self.done, arrays, config, grid
         )
+
+
+class ResumableFedAvg(_AllHospitals):
+    """Flower's FedAvg."""
+
+
+class ResumableFedProx(_AllHospitals, FedProx):
+    """Flower's FedProx; the silo's half is `strategies/rivals/fedprox.py`."""
+
+
+class _PlainStatistics(_AllHospitals):
+    """Moves weights as Flower's class behind does, and nothing else."""
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Take the hospitals' mean in place of what a moment makes of statistics.
+
+        Momentum overshoots: a variance that falls would fall below zero.
+        """
+        known = list(replies)
+        arrays, metrics = super().aggregate_train(server_round, known)
+        found = [name for name in arrays or () if name.endswith(STATISTICS)]
+        if arrays is not None and found:
+            mean, _ = FedAvg.aggregate_train(self, server_round, known)
+            assert mean is not None, "the same replies gave arrays above"
+            for name in found:
+                arrays[name] = mean[name]
+        return arrays, metrics
+
+
+class AllHospitalsFedAvgM(_PlainStatistics, FedAvgM):
+    """Flower's FedAvgM."""
+
+
+class AllHospitalsFedAdam(_PlainStatistics, FedAdam):
+    """Flower's FedAdam."""

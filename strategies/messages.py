@@ -47,6 +47,7 @@ CONFIG = "config"
 METRICS = "metrics"
 TEACHER = "teacher:"  # followed by the teacher's name
 PROTOTYPE = "prototypes:"  # followed by the name of the site they stand for
+AID = "aid:"  # followed by what it is: what a rival's local steps need, or report
 COMMON = "common"  # the accumulated model, where it is not what is trained
 TOKENS = "tokens"  # the one array of prototypes, (count, dim)
 
@@ -92,6 +93,7 @@ class Job:
     teachers: dict[str, State]  # by the host's name, sorted
     prototypes: dict[str, Tensor] = field(default_factory=dict)  # tokens by site
     common: State | None = None  # the accumulated model
+    aids: dict[str, State] = field(default_factory=dict)  # of a rival, by what it is
 
 
 def pack_job(
@@ -103,6 +105,7 @@ def pack_job(
     teachers: Mapping[str, ArrayRecord] | None = None,
     prototypes: Mapping[str, ArrayRecord] | None = None,
     common: ArrayRecord | None = None,
+    aids: Mapping[str, ArrayRecord] | None = None,
 ) -> RecordDict:
     """Pack a job for one hospital; the reverse of `unpack_job`.
 
@@ -114,6 +117,7 @@ def pack_job(
         teachers: Weights that came back from overseas, by the host's name.
         prototypes: Tokens that stand for sites, by their names.
         common: The accumulated model, where scores are computed through it.
+        aids: What the local steps of a rival need beside the weights.
 
     Returns:
         The content of the message.
@@ -130,6 +134,8 @@ def pack_job(
         content[PROTOTYPE + name] = record
     if common is not None:
         content[COMMON] = common
+    for name, record in sorted((aids or {}).items()):
+        content[AID + name] = record
     return content
 
 
@@ -159,6 +165,7 @@ def unpack_job(message: Message) -> Job:
             if COMMON in content.array_records
             else None
         ),
+        aids=_named_states(content, AID),
     )
 
 
@@ -185,6 +192,7 @@ def pack_reply(
     wire: str = "float32",
     owner: str = "",
     facts: Mapping[str, str | int | float | bool | list[str]] | None = None,
+    aids: Mapping[str, State] | None = None,
 ) -> RecordDict:
     """Pack a hospital's answer.
 
@@ -195,6 +203,7 @@ def pack_reply(
         wire: What they travel as, a key of `strategies.wire.WIRES`.
         owner: Whose model came along.
         facts: What a hospital says of itself when it is introduced.
+        aids: What a rival's local steps report beside the weights.
 
     Returns:
         The content of the reply.
@@ -203,6 +212,8 @@ def pack_reply(
     if state is not None:
         content[ARRAYS] = bundle(from_state(state, wire))
         metrics = {**metrics, WIRE_ERROR: rounding_error(state, wire)}
+    for name, aid in sorted((aids or {}).items()):
+        content[AID + name] = bundle(from_state(aid, wire))
     content[METRICS] = MetricRecord(dict(metrics))
     content[CONFIG] = ConfigRecord({SITE: site, OWNER: owner, **(facts or {})})
     return content
@@ -216,6 +227,11 @@ def reply_owner(message: Message) -> str:
 def reply_state(message: Message) -> State:
     """Return the weights, or the tokens, of a reply; not to be changed in place."""
     return read_state(message.content.array_records[ARRAYS])
+
+
+def reply_aids(message: Message) -> dict[str, State]:
+    """Return what a rival's local steps report beside the weights, by what it is."""
+    return _named_states(message.content, AID)
 
 
 def read_state(record: ArrayRecord) -> State:

@@ -1,6 +1,6 @@
 """Which weights travel to whom: the requests of every phase of FedEFM."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from flwr.app import ArrayRecord, Message
@@ -9,6 +9,7 @@ from strategies import messages
 from strategies.accumulation import State
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
+from strategies.rivals.method import SiloTask
 from strategies.topology import Neighbours
 
 Teachers = dict[str, dict[str, State]]
@@ -155,6 +156,21 @@ class Requests:
             )
         ]
 
+    def tasks(self, tasks: Sequence[SiloTask], number: int) -> list[Message]:
+        """Ask silos to train what a rival of FedEFM sends them, with its aids."""
+        pack = _Packer()
+        return [
+            self._message(
+                task.silo,
+                messages.TRAIN,
+                number,
+                pack(task.weights),
+                owner=task.owner,
+                aids=pack.each(task.aids),
+            )
+            for task in tasks
+        ]
+
     def evaluation(self, theta: State, number: int) -> list[Message]:
         """Ask every silo to measure Theta on its validation frames."""
         arrays = messages.from_state(theta)
@@ -175,6 +191,7 @@ class Requests:
         teachers: Mapping[str, ArrayRecord] | None = None,
         prototypes: Mapping[str, ArrayRecord] | None = None,
         common: ArrayRecord | None = None,
+        aids: Mapping[str, ArrayRecord] | None = None,
     ) -> Message:
         content = messages.pack_job(
             round_number=number,
@@ -184,6 +201,7 @@ class Requests:
             teachers=teachers,
             prototypes=prototypes,
             common=common,
+            aids=aids,
         )
         return Message(content, self.roster[site], message_type)
 

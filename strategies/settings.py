@@ -18,11 +18,13 @@ from strategies.data_settings import DataSettings
 from strategies.evaluation_settings import EvaluationSettings
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.model_settings import ModelSettings
+from strategies.rival_settings import RivalSettings
+from strategies.rivals.registry import FLOWERS, RIVALS
 from strategies.setting_rules import at_least, check, one_of
 from strategies.train_settings import TrainSettings
 
 SettingValue = bool | int | float | str
-STRATEGIES = ("fedefm", "fedavg")
+STRATEGIES = tuple(dict.fromkeys(("fedefm", *FLOWERS, *RIVALS)))
 
 
 class SettingsError(ValueError):
@@ -52,6 +54,7 @@ class RunSettings:
     evaluation: EvaluationSettings
     fedefm: FedEFMSettings
     adapt: AdaptationSettings  # of sites without labels
+    rival: RivalSettings  # of what FedEFM is compared with
 
     @classmethod
     def from_run_config(cls, run_config: Mapping[str, SettingValue]) -> "RunSettings":
@@ -76,6 +79,7 @@ class RunSettings:
             "evaluation": _read(EvaluationSettings, run_config, problems, known),
             "fedefm": _read(FedEFMSettings, run_config, problems, known),
             "adapt": _read(AdaptationSettings, run_config, problems, known),
+            "rival": _read(RivalSettings, run_config, problems, known),
         }
         values = _read_fields(cls, "", run_config, problems, known)
         problems += _unknown_keys(run_config, known)

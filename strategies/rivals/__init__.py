@@ -1,0 +1,1 @@
+"""What FedEFM is compared with: one file per method that Flower lacks."""
