@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from clients.data.archive import LAYOUTS
@@ -33,6 +34,7 @@ from experiments.adapt_options import (
     Split,
     Target,
     TestSequences,
+    Threads,
     Unlabelled,
 )
 from experiments.adaptation.plan import (
@@ -96,6 +98,7 @@ def adapt_command(
     key: KeyOption = None,
     overlays: Overlays = True,
     device: Device = "auto",
+    threads: Threads = 1,
 ) -> None:
     """Adapt a SAM to frames without labels, with labels from simulation."""
     is_private = is_folder(target) or is_folder(source)
@@ -125,6 +128,7 @@ def adapt_command(
             key=key,
         )
         folder = output_folder(output, resume)
+        torch.set_num_threads(threads)
         _check_folders(plan, source, target, folder)
         request = StudyRequest(
             plan=plan,

@@ -82,3 +82,11 @@ Overlays = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Of PyTorch. More are faster for large networks, but sums are then added "
+        "in another order: resume with the same number.",
+    ),
+]

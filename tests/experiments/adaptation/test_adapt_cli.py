@@ -198,3 +198,16 @@ def test_a_folder_is_one_only_if_it_exists_and_is_no_domain(
     assert not is_folder("")
     assert not is_folder(str(tmp_path / "none"))
     assert output_folder(None, tmp_path) == tmp_path.resolve()
+
+
+def test_pytorch_gets_as_many_threads_as_asked_for_and_one_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("experiments.adapt_cli.torch.set_num_threads", asked.append)
+    monkeypatch.setattr("experiments.adapt_cli.run_adaptation", lambda *_: None)
+    for number, options in enumerate(([], ["--threads", "2"])):
+        output = tmp_path / str(number)
+        code, text = call(*SMALL, *options, "--output", str(output))
+        assert code == 0, text
+    assert asked == [1, 2]
