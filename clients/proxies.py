@@ -1,9 +1,11 @@
-"""Distillation on frames that belong to nobody: simulated ones, without their labels.
+"""Training on frames that belong to nobody: simulated ones, without their labels.
 
 Every silo teaches the accumulated model on the same proxy frames, each weighed frame
 by frame if the settings say so; with equal weights this is FedDF (Lin et al., NeurIPS
-2020). The simulator's masks are left out on purpose: where they may be used, training
-on them beats any weighing of teachers. Plain torch; knows nothing of Flower.
+2020). The simulator's masks are left out on purpose: proxies stand for frames of which
+nobody has any. Where masks may be used, training on them beats any weighing of
+teachers; `proxy_labels` "simulated" does so, as what distillation has to be compared
+with. Plain torch; knows nothing of Flower.
 """
 
 import functools
@@ -17,13 +19,16 @@ from clients.data.batches import Batch
 from clients.data.frames import FrameSet, join_frames
 from clients.optimisation import TrainPlan, TrainReport, descend
 from clients.sources import SimulatedSource, load_simulated
+from clients.tasks import Segmentation
 from clients.teachers import Panel
+from clients.training import train_on_labels
 from models.network import SegmentationNetwork
 from models.taps import forward_with_tap
 from strategies.accumulation import State
 from strategies.data_settings import DataSettings
 from strategies.distillation import multishot_loss
 from strategies.fedefm_settings import FedEFMSettings
+from strategies.settings import SettingsError
 
 # The four data types of FedEFM and hospitals that nobody has seen; "neuro" stays out,
 # as it is held out for tests of transfer.
@@ -53,6 +58,9 @@ def distil_on_proxies(
 ) -> TrainReport:
     """Let all teachers teach the accumulated model on simulated, unlabelled frames.
 
+    With `proxy_labels` "simulated" the masks of the same frames teach it and nobody
+    else is asked: the same steps of plain training on labels.
+
     Args:
         model: Theta, changed in place; ends on the device.
         teachers: What travels of each silo's model, by site.
@@ -67,13 +75,17 @@ def distil_on_proxies(
             before the first step.
 
     Returns:
-        Loss, score, gap and weight of every step; no label loss.
+        Loss, score, gap and weight of every step, and no label loss; or, with masks,
+        the label loss alone.
 
     Raises:
         TrainingError: If the loss is not finite or the deadline passes.
         WeightsError: If a teacher is not of the model's network.
-        ValueError: If there is no teacher, or the tap or the grid does not fit.
+        ValueError: If nobody teaches, or the tap or the grid does not fit.
+        SettingsError: If masks should teach a network that does not outline devices.
     """
+    if settings.proxy_labels == "simulated":
+        return _train_on_masks(model, plan, device, image_size)
     if not teachers:
         raise ValueError(
             "Distillation on proxies needs at least one teacher, got none."
@@ -106,24 +118,40 @@ def distil_on_proxies(
     return descend(model, proxy_frames(data, plan.seed), plan, device, loss_of)
 
 
-def proxy_frames(settings: DataSettings, seed: int) -> FrameSet:
+def _train_on_masks(
+    model: SegmentationNetwork, plan: TrainPlan, device: torch.device, image_size: int
+) -> TrainReport:
+    if not isinstance(plan.task, Segmentation):
+        raise SettingsError(
+            "The simulator's masks teach to outline devices, and this run tells data "
+            "types apart. Set fedefm.proxy-labels = 'none'."
+        )
+    data = replace(plan.data, frame_size=image_size)
+    frames = proxy_frames(data, plan.seed, labelled=True)
+    return train_on_labels(model, frames, plan, device)
+
+
+def proxy_frames(
+    settings: DataSettings, seed: int, *, labelled: bool = False
+) -> FrameSet:
     """Simulate frames of several kinds of hospitals and forget their labels.
 
     Args:
         settings: Size and polarity of the frames.
         seed: >= 0; the same one gives the same bits.
+        labelled: Keep the simulator's masks, of all classes.
 
     Returns:
-        `PATIENTS` frames of each of `PROXY_DOMAINS`, with empty masks, no class
-        annotated.
+        `PATIENTS` frames of each of `PROXY_DOMAINS`; unless labelled, with empty masks
+        and no class annotated.
     """
     # Only these two matter, so runs that differ in others share the frames.
-    return _simulated(settings.frame_size, settings.polarity, seed)
+    return _simulated(settings.frame_size, settings.polarity, seed, labelled)
 
 
 # Simulating takes a tenth of a second a frame; a site asks again in a resumed phase.
 @functools.lru_cache(maxsize=2)
-def _simulated(size: int, polarity: str, seed: int) -> FrameSet:
+def _simulated(size: int, polarity: str, seed: int, labelled: bool) -> FrameSet:
     prepared = DataSettings(
         frame_size=size,
         crop="none",
@@ -142,6 +170,8 @@ def _simulated(size: int, polarity: str, seed: int) -> FrameSet:
             for domain in PROXY_DOMAINS
         ]
     )
+    if labelled:
+        return frames
     return replace(
         frames,
         masks=torch.zeros_like(frames.masks),

@@ -29,6 +29,7 @@ ONE_STEP = (
     "fedefm.warmup-steps",
     "fedefm.overseas-steps",
     "fedefm.proxy-steps",
+    "rival.visit-steps",
 )
 """Settings that say how long a phase trains; they change no shape of an answer."""
 NEIGHBOUR = "neighbour"

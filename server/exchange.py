@@ -254,11 +254,13 @@ class AttendedGrid(Grid):
         for site, reason in sorted(exchange.failed.items()):
             log.warning("%s: hospital '%s' failed: %s", exchange.phase, site, reason)
         asked = {request.site for request in exchange.requests}
-        if len(exchange.replied) < min(self._min_sites, len(asked)):
+        missing = len(asked) - len(exchange.replied)
+        if missing > max(len(self.roster) - self._min_sites, 0):
             raise TooFewSites(
-                f"Only {len(exchange.replied)} of at least {self._min_sites} hospitals "
-                f"answered in round {exchange.round_number}, phase {exchange.phase}. "
-                + list_reasons(exchange.failed)
+                f"Only {len(exchange.replied)} of {len(asked)} hospitals that were "
+                f"asked answered in round {exchange.round_number}, phase "
+                f"{exchange.phase}; at least {self._min_sites} of {len(self.roster)} "
+                f"are needed. {list_reasons(exchange.failed)}"
             )
 
     def set_run(self, run: Run) -> None:

@@ -155,6 +155,9 @@ class RoundRecorder:
             for edge in read_edges(site, metrics):
                 own[f"proxy/{edge.teacher}/score"] = edge.score
                 own[f"proxy/{edge.teacher}/weight"] = edge.weight
+        elif owner := messages.reply_owner(reply):  # of a rival: no model of theirs
+            name = "personal" if owner == site else f"visit/{owner}"
+            own[f"{name}/loss"] = metrics[messages.LOSS]
         elif phase in ("local", "distil"):
             own["train/loss"] = metrics[messages.LOSS]
             self._models.add(messages.reply_state(reply))

@@ -234,7 +234,13 @@ class FedEFM(Strategy):
             and self.settings.feedback == "mean"
             and self.settings.feedback_share == 1.0
         )
-        return not replaced or self.settings.teach_on == "proxy"
+        on_proxies = self.settings.teach_on == "proxy" and self._teachers_are_asked
+        return not replaced or on_proxies
+
+    @property
+    def _teachers_are_asked(self) -> bool:
+        """Tell whether silos teach on proxies, or the simulator's masks do."""
+        return self.settings.proxy_labels == "none"
 
     def _teach_on_proxies(
         self,
@@ -250,11 +256,13 @@ class FedEFM(Strategy):
         if site not in sites:
             log.warning("Round %s: the proxy site '%s' is absent.", number, site)
             return theta
-        prototypes = self._ask_prototypes(
-            replace(state, theta=theta, students=dict.fromkeys(sites, theta)),
-            number,
-            send,
-        )
+        prototypes: dict[str, State] = {}
+        if self._teachers_are_asked:
+            common = dict.fromkeys(sites, theta)
+            there = replace(state, theta=theta, students=common)
+            prototypes = self._ask_prototypes(there, number, send)
+        else:  # the simulator's masks teach, and nobody's model has to travel
+            students = {}
         replies = list(
             send(self.requests.proxy(site, number, theta, students, prototypes))
         )

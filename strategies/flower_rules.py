@@ -11,7 +11,7 @@ statistics of batch normalisation are none, and their plain mean is taken.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import (
     FedAdam,
@@ -25,10 +25,8 @@ from flwr.serverapp.strategy import (
 from strategies import messages
 from strategies.federation_state import FederationState
 from strategies.rival_settings import RivalSettings
+from strategies.rivals.averaging import STATISTICS
 from strategies.settings import SettingsError
-
-STATISTICS = ("running_mean", "running_var")
-"""How names of the running statistics of batch normalisation end."""
 
 
 def make_flower_strategy(
@@ -156,7 +154,7 @@ class ResumableFedProx(_AllHospitals, FedProx):
     """Flower's FedProx; the silo's half is `strategies/rivals/fedprox.py`."""
 
 
-class _PlainStatistics(_AllHospitals):
+class _Moments(_AllHospitals):
     """Moves weights as Flower's class behind does, and nothing else."""
 
     def aggregate_train(
@@ -164,22 +162,26 @@ class _PlainStatistics(_AllHospitals):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Take the hospitals' mean in place of what a moment makes of statistics.
 
-        Momentum overshoots: a variance that falls would fall below zero.
+        Momentum overshoots: a variance that falls would fall below zero. Numbers keep
+        their type, which FedAdam's step widens to double.
         """
         known = list(replies)
         arrays, metrics = super().aggregate_train(server_round, known)
-        found = [name for name in arrays or () if name.endswith(STATISTICS)]
-        if arrays is not None and found:
-            mean, _ = FedAvg.aggregate_train(self, server_round, known)
-            assert mean is not None, "the same replies gave arrays above"
-            for name in found:
-                arrays[name] = mean[name]
+        if arrays is None:
+            return arrays, metrics
+        # FedAvg's own average once more, which no moment has touched.
+        mean, _ = FedAvg.aggregate_train(self, server_round, known)
+        for name, plain in (mean or {}).items():
+            if name.endswith(STATISTICS):
+                arrays[name] = plain
+            elif arrays[name].dtype != plain.dtype:
+                arrays[name] = Array(arrays[name].numpy().astype(plain.dtype))
         return arrays, metrics
 
 
-class AllHospitalsFedAvgM(_PlainStatistics, FedAvgM):
+class AllHospitalsFedAvgM(_Moments, FedAvgM):
     """Flower's FedAvgM."""
 
 
-class AllHospitalsFedAdam(_PlainStatistics, FedAdam):
+class AllHospitalsFedAdam(_Moments, FedAdam):
     """Flower's FedAdam."""

@@ -26,7 +26,7 @@ class RivalSettings:
     not_true_weight: float  # FedNTD's beta
     former_weight: float  # FedGKD's gamma
     former_models: int  # FedGKD's buffer size M
-    temperature: float  # of the distillation of FedNTD and FedGKD
+    temperature: float  # of the distillation of FedNTD, FedGKD and relay
     retention: float  # relay: share of the traveller's former self, 0 to 1
     gossip_share: float  # gossip: what the neighbours weigh together, 0 to 1
     visit_steps: int  # gossip: steps of a neighbour's copy on the silo's frames

@@ -26,6 +26,8 @@ from strategies.train_settings import TrainSettings
 SettingValue = bool | int | float | str
 STRATEGIES = tuple(dict.fromkeys(("fedefm", *FLOWERS, *RIVALS)))
 
+PIXEL_RIVALS = ("moon", "fedntd", "fedgkd")
+
 
 class SettingsError(ValueError):
     """One or more settings are wrong; the message lists all of them."""
@@ -128,6 +130,11 @@ class RunSettings:
                 self.train.prompts == "none" or self.model.name.startswith("sam-"),
                 f"train.prompts = '{self.train.prompts}' is for the SAM family, got "
                 f"model.name '{self.model.name}'",
+            ),
+            *check(
+                not self.model.classifies or self.strategy not in PIXEL_RIVALS,
+                f"strategy = '{self.strategy}' compares pixels or feature maps, which "
+                "model.task = 'source-classification' does not have",
             ),
             *check(
                 not self.model.classifies or self._looks_at_whole_frames,

@@ -7,6 +7,9 @@ import torch
 from strategies.accumulation import State
 from strategies.rivals.method import Memory, SiloAnswer, SiloTask
 
+STATISTICS = ("running_mean", "running_var")
+"""Last parts of the names of tensors that are no parameters."""
+
 
 def weighted_mean(answers: Sequence[SiloAnswer]) -> State:
     """Average models by the silos' numbers of frames (McMahan et al., 2017, alg. 1).

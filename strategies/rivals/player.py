@@ -47,7 +47,16 @@ class RivalStrategy(Strategy):
             seed: Of the run.
             keep: Told every silo's own model at the end of a round, with its name
                 and the round.
+
+        Raises:
+            ValueError: If the state is of other hospitals.
         """
+        if state is not None and state.students.keys() != roster.keys():
+            raise ValueError(
+                f"The earlier federation is of the hospitals "
+                f"{', '.join(sorted(state.students))}, but "
+                f"{', '.join(sorted(roster))} take part."
+            )
         self.name = name
         self.method = method
         self.requests = Requests(dict(sorted(roster.items())))
@@ -163,6 +172,8 @@ def remember(
     kept = {f"{SHARED}/{kind}": state for kind, state in memory.shared.items()}
     for kind, states in memory.own.items():
         kept |= {f"{OWN}/{kind}/{silo}": state for silo, state in states.items()}
+    # No file holds no tensor, as FedBN's of a network without normalisation.
+    kept = {name: state for name, state in kept.items() if state}
     begun = FederationState.begin(memory.theta, list(silos), seed=seed, strategy=name)
     return replace(begun, round_number=number, memory=kept)
 

@@ -2,9 +2,18 @@
 
 from typing import NamedTuple
 
+from strategies.rivals.ditto import Ditto, personal_steps
 from strategies.rivals.fedbn import FedBN
+from strategies.rivals.feddyn import DynamicRegulariser, FedDyn
+from strategies.rivals.fedgkd import FedGKD, FormerTeacher
+from strategies.rivals.fedntd import FedNTD, NotTrueTeacher
 from strategies.rivals.fedprox import ProximalTerm
+from strategies.rivals.gossip import Gossip
+from strategies.rivals.matcha import Matcha
 from strategies.rivals.method import Method, ObjectiveBuilder
+from strategies.rivals.moon import ModelContrast, Moon
+from strategies.rivals.relay import FormerSelf, Relay
+from strategies.rivals.scaffold import ControlledSteps, Scaffold
 
 
 class Rival(NamedTuple):
@@ -18,6 +27,15 @@ class Rival(NamedTuple):
 RIVALS: dict[str, Rival] = {
     "fedprox": Rival(objective=ProximalTerm.of),
     "fedbn": Rival(FedBN),
+    "scaffold": Rival(Scaffold, ControlledSteps.of, reports_gradients=True),
+    "moon": Rival(Moon, ModelContrast.of),
+    "feddyn": Rival(FedDyn, DynamicRegulariser.of),
+    "fedntd": Rival(FedNTD, NotTrueTeacher.of),
+    "fedgkd": Rival(FedGKD, FormerTeacher.of),
+    "ditto": Rival(Ditto, personal_steps),
+    "gossip": Rival(Gossip),
+    "matcha": Rival(Matcha),
+    "relay": Rival(Relay, FormerSelf.of),
 }
 """By the name of the run setting `strategy`."""
 

@@ -1,4 +1,4 @@
-"""Teachers on simulated frames, whose labels nobody may look at."""
+"""Teachers on simulated frames, whose labels nobody may look at unless told to."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -10,11 +10,13 @@ from clients import proxies
 from clients.data.frames import FrameSet
 from clients.optimisation import TrainPlan, TrainReport
 from clients.proxies import PROXY_DOMAINS, distil_on_proxies, proxy_frames
+from clients.tasks import SourceClassification
+from clients.training import train_on_labels
 from models.network import SegmentationNetwork
 from models.registry import build_model
 from strategies.accumulation import State
 from strategies.fedefm_settings import FedEFMSettings
-from strategies.settings import RunSettings
+from strategies.settings import RunSettings, SettingsError, SettingValue
 
 SIZE = 32
 CPU = torch.device("cpu")
@@ -165,3 +167,54 @@ def test_frames_can_be_gated_by_what_sites_hold(
 def test_nobody_cannot_teach(plan: TrainPlan, fedefm: FedEFMSettings) -> None:
     with pytest.raises(ValueError, match="at least one teacher"):
         distil_on_proxies(new_model(), {}, plan, CPU, settings=fedefm, image_size=SIZE)
+
+
+# ------------------------------------------------- the simulator's own masks
+
+
+def test_labelled_proxies_are_the_same_frames_with_their_masks(plan: TrainPlan) -> None:
+    bare = proxy_frames(plan.data, plan.seed)
+    labelled = proxy_frames(plan.data, plan.seed, labelled=True)
+    assert torch.equal(labelled.images, bare.images)
+    assert bool(labelled.annotated.all())
+    assert int(labelled.masks.flatten(1).amax(1).sum()) >= 6  # frames with a device
+    assert not bool(bare.annotated.any())
+
+
+def test_with_the_simulators_masks_no_teacher_is_needed_nor_asked(
+    plan: TrainPlan, fedefm: FedEFMSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxies, "Panel", None)
+    settings = dataclasses.replace(
+        fedefm, proxy_labels="simulated", score="common", prototypes=4
+    )
+    model = new_model()
+    report = distil_on_proxies(model, {}, plan, CPU, settings=settings, image_size=SIZE)
+    assert len(report.losses) == len(report.label_losses) == plan.steps
+    assert report.losses == report.label_losses
+    assert report.weights == report.scores == {}
+    expected = new_model()
+    frames = proxy_frames(plan.data, plan.seed, labelled=True)
+    train_on_labels(expected, frames, plan, CPU)
+    assert same(model.trainable_state(), expected.trainable_state())
+
+
+def test_masks_cannot_teach_to_tell_data_types_apart(
+    plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    settings = dataclasses.replace(fedefm, proxy_labels="simulated")
+    task = SourceClassification(("human",), torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(SettingsError, match=r"proxy-labels = 'none'"):
+        learn(dataclasses.replace(plan, task=task), settings)
+
+
+def test_masks_of_proxies_need_proxies(run_config: dict[str, SettingValue]) -> None:
+    labelled = {**run_config, "fedefm.proxy-labels": "simulated"}
+    with pytest.raises(
+        SettingsError, match=r"needs fedefm.teach-on = 'proxy'.*student"
+    ):
+        RunSettings.from_run_config(labelled)
+    with pytest.raises(SettingsError, match=r"fedefm\.proxy-labels.*'real'"):
+        RunSettings.from_run_config({**run_config, "fedefm.proxy-labels": "real"})
+    settings = RunSettings.from_run_config({**labelled, "fedefm.teach-on": "proxy"})
+    assert settings.fedefm.proxy_labels == "simulated"

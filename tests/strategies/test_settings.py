@@ -160,3 +160,16 @@ def test_the_path_of_a_checkpoint_is_not_in_the_message(
     with pytest.raises(SettingsError) as caught:
         RunSettings.from_run_config({**run_config, "model.checkpoint": "secret.pth"})
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("strategy", ["moon", "fedntd", "fedgkd"])
+def test_rivals_that_compare_pixels_are_refused_for_whole_frames(
+    run_config: dict[str, SettingValue], strategy: str
+) -> None:
+    pretext = {
+        "model.task": "source-classification",
+        "model.data-types": "human, animal",
+    }
+    RunSettings.from_run_config({**run_config, **pretext})
+    with pytest.raises(SettingsError, match=f"'{strategy}' compares pixels"):
+        RunSettings.from_run_config({**run_config, **pretext, "strategy": strategy})

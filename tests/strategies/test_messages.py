@@ -1,0 +1,81 @@
+"""What a rival's steps need and report travels beside the weights."""
+
+import pytest
+import torch
+from flwr.app import Message
+from flwr.clientapp import ClientApp
+
+from server.exchange import unpacked
+from server.packing import Packer
+from strategies import messages
+from strategies.federation_state import equal_states
+from tests.federation import InProcessGrid
+
+WEIGHTS = {"w": torch.tensor([1.0, 2.0]), "bias": torch.tensor(3.0)}
+CONTROL = {"w": torch.tensor([0.1, -0.2]), "bias": torch.tensor(1e-9)}
+FORMER = {"w": torch.tensor([7.0, 8.0])}  # an aid may hold a part of the tensors
+
+
+@pytest.fixture(autouse=True)
+def somebodys_task() -> None:
+    """Make this process one in which messages can be made."""
+    InProcessGrid(ClientApp(), {}, 1)
+
+
+def request(**more: object) -> Message:
+    arrays = messages.from_state(WEIGHTS)
+    content = messages.pack_job(round_number=3, arrays=arrays, **more)  # type: ignore[arg-type]
+    return Message(content, 7, messages.TRAIN)
+
+
+def test_aids_of_a_job_arrive_by_name_and_to_the_bit() -> None:
+    aids = {
+        "former:b": messages.from_state(FORMER),
+        "control": messages.from_state(CONTROL),
+    }
+    message = request(aids=aids, owner="b")
+    Packer("float32")(message.content)  # as the server sends it
+    job = messages.unpack_job(message)
+    assert list(job.aids) == ["control", "former:b"]
+    assert equal_states(job.aids["control"], CONTROL)
+    assert equal_states(job.aids["former:b"], FORMER)
+    assert job.weights is not None
+    assert equal_states(job.weights, WEIGHTS)
+    assert (job.round_number, job.owner) == (3, "b")
+    assert job.teachers == job.prototypes == {}
+
+
+def test_a_job_without_aids_has_none() -> None:
+    assert messages.unpack_job(request()).aids == {}
+    assert messages.unpack_job(request(aids={})).aids == {}
+
+
+def test_aids_of_a_reply_come_back_beside_the_weights() -> None:
+    content = messages.pack_reply(
+        "a",
+        {messages.NUM_EXAMPLES: 5},
+        state=WEIGHTS,
+        aids={"gradient": CONTROL, "former": FORMER},
+    )
+    reply = unpacked(Message(content, reply_to=request()))
+    aids = messages.reply_aids(reply)
+    assert list(aids) == ["former", "gradient"]
+    assert equal_states(aids["gradient"], CONTROL)
+    assert equal_states(aids["former"], FORMER)
+    assert equal_states(messages.reply_state(reply), WEIGHTS)
+    assert messages.reply_metrics(reply)[messages.NUM_EXAMPLES] == 5
+
+
+def test_a_reply_without_aids_has_none() -> None:
+    content = messages.pack_reply("a", {}, state=WEIGHTS)
+    assert messages.reply_aids(Message(content, reply_to=request())) == {}
+
+
+def test_aids_are_rounded_as_the_weights_are() -> None:
+    content = messages.pack_reply(
+        "a", {}, state=WEIGHTS, wire="bfloat16", aids={"gradient": CONTROL}
+    )
+    aid = messages.reply_aids(Message(content, reply_to=request()))["gradient"]
+    assert aid["w"].dtype == torch.float32
+    assert torch.equal(aid["w"], CONTROL["w"].bfloat16().float())
+    assert not torch.equal(aid["w"], CONTROL["w"])
