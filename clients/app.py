@@ -181,7 +181,8 @@ def _train_as_rival(
     hospital = Hospital.from_node_config(context.node_config, settings)
     job = messages.unpack_job(message)
     model = receive_model(hospital.recipe, job.weights, source="the received model")
-    plan = _plan(settings, job, "local", hospital, steps_of(settings, hospital, job))
+    steps = steps_of(settings, hospital.name, job.owner)
+    plan = _plan(settings, job, "local", hospital, steps)
     report, aids = train_as_rival(model, hospital, settings, plan, job)
     return _trained_reply(message, hospital, settings, model, report, aids)
 

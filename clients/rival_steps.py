@@ -12,9 +12,9 @@ from strategies.rivals.registry import RIVALS
 from strategies.settings import RunSettings
 
 
-def steps_of(settings: RunSettings, hospital: Hospital, job: Job) -> int:
+def steps_of(settings: RunSettings, silo: str, owner: str) -> int:
     """Return how many steps a task has: a visitor's copy has a number of its own."""
-    is_visitor = job.owner not in ("", hospital.name)
+    is_visitor = owner not in ("", silo)
     return settings.rival.visit_steps if is_visitor else settings.train.steps
 
 

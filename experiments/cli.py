@@ -42,6 +42,7 @@ from experiments.run_config import (
 from experiments.sheet_cli import sheet_command
 from experiments.simulation import SimulationOutcome, SimulationRequest, simulate
 from experiments.site_cli import site_app
+from experiments.study_cli import study_command
 from experiments.topology_cli import topology_command
 from strategies.settings import SettingValue
 
@@ -57,6 +58,7 @@ app.command("topology")(topology_command)
 app.command("evaluate")(evaluate_command)
 app.command("finetune")(finetune_command)
 app.command("adapt")(adapt_command)
+app.command("study")(study_command)
 app.command("predict")(predict_command)
 app.command("export")(export_command)
 app.command("report")(report_command)

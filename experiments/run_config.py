@@ -61,7 +61,7 @@ def resolve_run_config(
     if config is not None:
         resolved.update(flatten(_read_toml(config)))
     for override in overrides:
-        resolved.update(flatten(_parse_override(override)))
+        resolved.update(flatten(parse_override(override)))
     if sites is not None:
         resolved["sites"] = str(sites.resolve())
     _check_paths_given(resolved)
@@ -158,7 +158,18 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _parse_override(override: str) -> dict[str, Any]:
+def parse_override(override: str) -> dict[str, Any]:
+    """Read one KEY=VALUE of --set.
+
+    Args:
+        override: A dotted key and a TOML value; a bare word is a text.
+
+    Returns:
+        The key and its value.
+
+    Raises:
+        SettingsError: If it is not of that form.
+    """
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
         raise SettingsError(

@@ -63,7 +63,7 @@ def planted(run_config: Config, tmp_path: Path) -> Config:
         "fedefm.warmup-steps": 1,
         "fedefm.overseas-steps": 1,
         "fedefm.grid-size": 2,
-        "join-timeout-s": 5.0,
+        "join-timeout-s": 60.0,
     }
 
 

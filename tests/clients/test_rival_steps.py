@@ -177,7 +177,7 @@ def test_a_visitors_copy_has_steps_of_its_own(
         train=replace(settings.train, steps=8),
         rival=replace(settings.rival, visit_steps=3),
     )
-    assert steps_of(settings, hospital, job(owner)) == expected
+    assert steps_of(settings, hospital.name, owner) == expected
 
 
 def test_a_site_without_labels_is_refused(make: Make) -> None:

@@ -47,7 +47,7 @@ def tiny(run_config: Config, tmp_path: Path) -> Config:
         "fedefm.warmup-steps": 2,
         "fedefm.overseas-steps": 1,
         "fedefm.grid-size": 2,
-        "join-timeout-s": 1.0,
+        "join-timeout-s": 30.0,
         "phase-timeout-s": 30.0,
         "mlflow": False,
     }
@@ -156,7 +156,7 @@ def failing(message_type: str) -> dict[int, Fault]:
 
 
 def test_one_failing_hospital_stops_the_run_and_is_named(tiny: Config) -> None:
-    words = "2 of at least 3.*round 1, phase overseas.*phantom-site: The disk is full"
+    words = "2 of 3 hospitals.*round 1, phase overseas.*phantom-site: The disk is full"
     with pytest.raises(TooFewSites, match=words):
         run(tiny, failing(messages.OVERSEAS))
     folder = Path(str(tiny["output"]))

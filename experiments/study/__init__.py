@@ -1,0 +1,1 @@
+"""Studies: many runs on equal terms, from one TOML to tables."""

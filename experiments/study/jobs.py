@@ -1,0 +1,242 @@
+"""The folders of a study: what every job was asked, and what came of it.
+
+    STUDY/sites/SCENARIO.toml      who holds which data
+    STUDY/trainings/ID/            trained models; jobs that differ in nothing that
+                                   training depends on share one
+    STUDY/jobs/ID/job.json         what one job was asked, complete
+    STUDY/jobs/ID/result.json      what came of it; or error.json, why nothing did
+    STUDY/set-aside/ID/            jobs of an earlier state of the study file
+
+An id ends in a digest of everything that a number depends on, the sites file included:
+a changed setting makes another job and never overwrites one.
+"""
+
+import functools
+import hashlib
+import json
+import re
+import shutil
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from experiments.study.spec import Job
+from server.checkpoints import CHECKPOINTS_FOLDER
+from server.journal import write_json
+from strategies.settings import SettingsError
+
+FORMAT = 1
+JOBS, TRAININGS, SITES, SET_ASIDE = "jobs", "trainings", "sites", "set-aside"
+JOB_FILE, RESULT_FILE, ERROR_FILE = "job.json", "result.json", "error.json"
+TRAINED_FILE, THETA_FILE = "trained.json", "theta.safetensors"
+DIGEST_LENGTH = 10
+FOR_THE_TABLES = ("study", "group", "steps_table")
+"""What a job says for its place in a table; no number depends on it."""
+OF_TRAINING = ("kind", "settings", "sites", "pooled_factor")
+
+
+def job_id(job: Job) -> str:
+    """Return the name of a job's folder."""
+    facts = {
+        name: value for name, value in _facts(job).items() if name not in FOR_THE_TABLES
+    }
+    words = [job.scenario, job.row, f"t{job.trial}", f"s{job.seed}", job.purpose]
+    return f"{slug(' '.join(words))}-{_digest(facts)}"
+
+
+def training_id(job: Job) -> str:
+    """Return the name of the folder of what a job trains."""
+    facts = {name: _facts(job)[name] for name in OF_TRAINING}
+    kind = job.settings["strategy"] if job.kind == "federation" else job.kind
+    words = f"{kind} s{job.seed}"
+    return f"{slug(words)}-{_digest(facts)}"
+
+
+def job_folder(study: Path, job: Job) -> Path:
+    """Return where a job lies."""
+    return study / JOBS / job_id(job)
+
+
+def training_folder(study: Path, job: Job) -> Path:
+    """Return where a job's trained models lie."""
+    return study / TRAININGS / training_id(job)
+
+
+def sites_file(study: Path, scenario: str) -> Path:
+    """Return where the sites file of a scenario lies."""
+    return study / SITES / f"{slug(scenario)}.toml"
+
+
+def write_job(study: Path, job: Job) -> Path:
+    """Write down what is asked, and put a finished result in its place in the tables.
+
+    Args:
+        study: Its folder.
+        job: Any.
+
+    Returns:
+        The job's folder.
+    """
+    folder = job_folder(study, job)
+    aside = study / SET_ASIDE / folder.name
+    if aside.is_dir() and not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside.rename(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    told = _told(study, job)
+    if _read(folder / JOB_FILE) != told:
+        write_json(folder / JOB_FILE, told)
+    result = _read(folder / RESULT_FILE)
+    if result is not None and result.get("job") != told:
+        write_json(folder / RESULT_FILE, {**result, "job": told})
+    return folder
+
+
+def read_job(study: Path, folder: Path) -> Job:
+    """Read what a job was asked.
+
+    Args:
+        study: Its folder.
+        folder: Of the job.
+
+    Raises:
+        SettingsError: If it is not what this version writes.
+    """
+    told = _read(folder / JOB_FILE)
+    names = {one.name for one in fields(Job)}
+    if told is None or set(told) - {"format"} != names or told["format"] != FORMAT:
+        raise SettingsError(
+            f"The job '{folder.name}' has no {JOB_FILE} of format {FORMAT}. Remove its "
+            "folder; `endofed study` writes it again."
+        )
+    told.pop("format")
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in told.items()
+    }
+    return Job(**{**values, "sites": str(study / values["sites"])})
+
+
+def write_result(
+    study: Path, job: Job, content: Mapping[str, Any], *, duration_s: float
+) -> Path:
+    """Keep what came of a job; a reason why an earlier try failed goes.
+
+    Args:
+        study: Its folder.
+        job: What was asked.
+        content: Measures, curve, cost and versions.
+        duration_s: Seconds that the job took here.
+
+    Returns:
+        The file.
+    """
+    folder = job_folder(study, job)
+    path = write_json(
+        folder / RESULT_FILE,
+        {
+            "format": FORMAT,
+            "job": _told(study, job),
+            **content,
+            "duration_s": duration_s,
+        },
+    )
+    (folder / ERROR_FILE).unlink(missing_ok=True)
+    return path
+
+
+def write_error(folder: Path, reason: str) -> None:
+    """Keep why a job failed; the reason is safe to show anyone."""
+    write_json(folder / ERROR_FILE, {"format": FORMAT, "reason": reason})
+
+
+def read_result(study: Path, job: Job) -> dict[str, Any] | None:
+    """Return what came of a job; None if it is not finished."""
+    result = _read(job_folder(study, job) / RESULT_FILE)
+    if result is None or result.get("format") != FORMAT:
+        return None
+    return result if "validation" in result else None
+
+
+def read_error(study: Path, job: Job) -> str | None:
+    """Return why a job failed; None if it did not."""
+    found = _read(job_folder(study, job) / ERROR_FILE)
+    return None if found is None else str(found.get("reason", ""))
+
+
+def set_aside(study: Path, wanted: Iterable[Job]) -> int:
+    """Move jobs that the study no longer has out of the way of its tables.
+
+    Those without a result are removed.
+
+    Args:
+        study: Its folder.
+        wanted: All that it may have.
+
+    Returns:
+        How many were moved; they come back when they are wanted again.
+    """
+    names = {job_id(job) for job in wanted}
+    moved = 0
+    for folder in sorted((study / JOBS).glob("*/")):
+        if folder.name in names:
+            continue
+        target = study / SET_ASIDE / folder.name
+        if target.exists() or not (folder / RESULT_FILE).exists():
+            shutil.rmtree(folder)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(target)
+        moved += 1
+    return moved
+
+
+def forget_models(training: Path) -> None:
+    """Remove the models of a training; its numbers stay.
+
+    Args:
+        training: Its folder. A job that needs the models trains them anew.
+    """
+    if (training / TRAINED_FILE).exists():
+        shutil.rmtree(training / CHECKPOINTS_FOLDER, ignore_errors=True)
+        (training / THETA_FILE).unlink(missing_ok=True)
+
+
+def slug(text: str) -> str:
+    """Return a text as part of a file name: small letters, digits and "-"."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:80] or "x"
+
+
+def _told(study: Path, job: Job) -> dict[str, Any]:
+    """Return a job without the paths of this machine."""
+    place = Path(job.sites).relative_to(study).as_posix()
+    told = {"format": FORMAT, **asdict(job), "sites": place}
+    return json.loads(json.dumps(told))  # as it will be read
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    return {
+        **asdict(job),
+        "sites": _sites(job.sites, Path(job.sites).stat().st_mtime_ns),
+    }
+
+
+@functools.lru_cache(maxsize=64)
+def _sites(path: str, changed_ns: int) -> dict[str, Any]:
+    """Return what a sites file says, without its comments."""
+    return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

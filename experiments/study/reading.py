@@ -1,0 +1,199 @@
+"""Reads what the jobs of a study found, from their files alone.
+
+A job's folder has `job.json` and, when it is done, `result.json`, or `error.json` with
+the reason why it failed. Nothing here stops at a broken file: it becomes a sentence.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from experiments.study.findings import MB, Findings, Key, Run
+from experiments.study.jobs import ERROR_FILE, FORMAT, JOB_FILE, JOBS, RESULT_FILE
+from experiments.study.spec import StudySpec
+from experiments.study.statistics import SHARE, reach
+
+NEEDED = {"scenario", "row", "seed", "trial", "purpose"}
+NOT_YET = "has no result yet"
+
+
+def read_findings(folder: Path, spec: StudySpec) -> Findings:
+    """Read all results of a study.
+
+    Args:
+        folder: Of the study.
+        spec: Names scenarios, rows and seeds; what it does not name is left out.
+
+    Returns:
+        The findings; whatever is wrong with a job is one of the problems.
+    """
+    runs, broken = _read_runs(folder)
+    named = {Key(one.name, row.name) for one in spec.scenarios for row in spec.rows}
+    runs = [run for run in runs if run.key in named]
+    tunings = _tunings(runs)
+    finals: dict[Key, dict[int, Run]] = {}
+    missing = []
+    for scenario in spec.scenarios:
+        for row in spec.rows_in(scenario):
+            key = Key(scenario.name, row.name)
+            source = Key(scenario.name, row.trials_of or row.name)
+            for seed in spec.seeds:
+                found = _chosen(runs, key, seed, tunings.get(source, {}))
+                if found is None:
+                    missing.append((key, seed))
+                else:
+                    finals.setdefault(key, {})[seed] = found
+    return Findings(
+        spec,
+        _with_reach(finals, spec.upper_bound),
+        tunings,
+        missing=len(missing),
+        problems=tuple(_problems(spec, missing, broken)),
+        seconds=sum(float(run.result.get("duration_s") or 0.0) for run in runs),
+    )
+
+
+def flat_numbers(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Give every number of a result its flat name.
+
+    Args:
+        result: As `result.json` has it.
+
+    Returns:
+        Numbers by name; None for null and for what is not finite. Lists are means.
+    """
+    parts = ("validation", "test", "unseen", "few_shot", "cross", "cost")
+    numbers: dict[str, float | None] = {}
+    for part in parts:
+        _flatten(result.get(part) or {}, part, numbers)
+    rounds, sent = numbers.get("cost/rounds"), numbers.get("cost/bytes")
+    if sent is not None:
+        numbers["cost/mb"] = sent / MB
+        numbers["cost/mb_per_round"] = sent / MB / rounds if rounds else None
+    return numbers
+
+
+def _flatten(value: Any, name: str, into: dict[str, float | None]) -> None:  # noqa: ANN401 - JSON
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _flatten(inner, f"{name}/{key}", into)
+    elif isinstance(value, list):
+        known = [one for one in map(_number, value) if one is not None]
+        into[name] = fmean(known) if known else None
+    else:
+        into[name] = _number(value)
+
+
+def _number(value: Any) -> float | None:  # noqa: ANN401 - JSON
+    is_number = isinstance(value, int | float) and math.isfinite(value)
+    return float(value) if is_number else None
+
+
+def _read_runs(folder: Path) -> tuple[list[Run], list[tuple[Mapping[str, Any], str]]]:
+    """Return the jobs that ended well, and the others with the reason."""
+    runs, broken = [], []
+    for path in sorted((folder / JOBS).glob(f"*/{JOB_FILE}")):
+        job = _read(path)
+        if job is None or NEEDED - job.keys():
+            continue
+        result = _read(path.with_name(RESULT_FILE))
+        if result is not None and result.get("format") == FORMAT:
+            runs.append(Run(job, result, flat_numbers(result)))
+        else:
+            broken.append((job, _why(path.parent, result)))
+    return runs, broken
+
+
+def _why(folder: Path, result: Mapping[str, Any] | None) -> str:
+    if result is not None:
+        return f"has a result of format {result.get('format')}, {FORMAT} was wanted"
+    if (folder / RESULT_FILE).exists():
+        return "has a result that cannot be read"
+    error = _read(folder / ERROR_FILE)
+    return f"failed: {error.get('reason')}" if error else NOT_YET
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _tunings(runs: list[Run]) -> dict[Key, dict[int, float | None]]:
+    found: dict[Key, dict[int, float | None]] = {}
+    for run in runs:
+        if run.job["purpose"] == "tune":
+            trials = found.setdefault(run.key, {})
+            trials[run.job["trial"]] = run.numbers.get("validation/dice")
+    return {key: dict(sorted(trials.items())) for key, trials in found.items()}
+
+
+def _chosen(
+    runs: list[Run], key: Key, seed: int, trials: Mapping[int, float | None]
+) -> Run | None:
+    """Return a line's run of a seed; of several trials the one that tuning prefers."""
+    finals = [
+        run
+        for run in runs
+        if (run.key, run.job["seed"], run.job["purpose"]) == (key, seed, "final")
+    ]
+
+    def rank(run: Run) -> tuple[float, int]:
+        dice = trials.get(run.job["trial"])
+        return (-math.inf if dice is None else dice, -run.job["trial"])
+
+    return max(finals, key=rank, default=None)
+
+
+def _problems(
+    spec: StudySpec,
+    missing: Sequence[tuple[Key, int]],
+    broken: Sequence[tuple[Mapping[str, Any], str]],
+) -> Iterator[str]:
+    """Say what is missing among the final runs, then among those that tune."""
+    reasons = {
+        (Key(job["scenario"], job["row"]), job["seed"]): why
+        for job, why in broken
+        if job["purpose"] == "final"
+    }
+    for key, seed in missing:
+        why = reasons.get((key, seed), "was not begun")
+        yield f"scenario {key.scenario}, row {key.row}, seed {seed}: {why}"
+    rows = {row.name for row in spec.rows}
+    for job, why in broken:
+        if job["purpose"] == "tune" and job["row"] in rows and why != NOT_YET:
+            trial = f"trial {job['trial']} of row {job['row']}"
+            yield f"scenario {job['scenario']}, {trial} (tuning): {why}"
+
+
+def _with_reach(
+    finals: Mapping[Key, Mapping[int, Run]], upper_bound: str
+) -> dict[Key, dict[int, Run]]:
+    """Add when each run came to 90 % of the pooled one's validation Dice."""
+    return {
+        key: {
+            seed: Run(run.job, run.result, {**run.numbers, **_reach(run, pooled)})
+            for seed, run in by_seed.items()
+            for pooled in [finals.get(Key(key.scenario, upper_bound), {}).get(seed)]
+        }
+        for key, by_seed in finals.items()
+    }
+
+
+def _reach(run: Run, pooled: Run | None) -> dict[str, float | None]:
+    wanted = None if pooled is None else pooled.numbers.get("validation/dice")
+    if wanted is None or not run.curve:
+        return {}
+    found = reach(run.curve, SHARE * wanted)
+    if found is None:
+        return dict.fromkeys(("reach/rounds", "reach/mb", "reach/steps"))
+    return {
+        "reach/rounds": float(found.rounds),
+        "reach/mb": found.bytes / MB,
+        "reach/steps": float(found.steps),
+    }

@@ -1,0 +1,260 @@
+"""The report of a study: tables, CSV files and figures, from its results alone.
+
+Everything is a function of the study's file and of the jobs' `job.json` and
+`result.json`: rebuilt from the same, every file has the same bytes.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.study.columns import (
+    Cell,
+    cost_columns,
+    quality_columns,
+    transfer_columns,
+)
+from experiments.study.figures import (
+    draw_few_shot,
+    draw_learning,
+    draw_matrices,
+    draw_scores,
+)
+from experiments.study.findings import Findings
+from experiments.study.jobs import slug
+from experiments.study.reading import read_findings
+from experiments.study.spec import TABLES, StudySpec
+from experiments.study.tables import (
+    Sections,
+    ablations_of,
+    markdown,
+    sections_of,
+    wide_rows,
+)
+from experiments.study.tidy import long_rows, matrices_of, tuning_rows
+from server.metric_table import to_csv
+
+TEXT_FILE, LONG_FILE, TUNING_FILE = "README.md", "results.csv", "tuning.csv"
+FIGURES = "figures"
+FIGURES_OF = {"dice": draw_scores, "learning": draw_learning, "few_shot": draw_few_shot}
+FOR_COMPARISON = "for comparison, at equal steps"
+TABLE_TITLES = {
+    "equal-steps": "At equal gradient steps",
+    "equal-traffic": "At equal traffic",
+    "equal-length": "At equal sequential length",
+}
+GUIDE = (
+    "A cell is the mean ± the sample standard deviation over seeds.",
+    "**Dice, clDice**: in %, pooled over all sites' test frames and both classes; the "
+    "Dice is the number that a run reports as `test/dice`.",
+    "**Δ**: points of Dice above the other row, paired by seed; in brackets the 95 % "
+    "bootstrap interval over seeds; then the seeds in which the row is above. With "
+    "three seeds the interval is the range of the three, which holds the truth in "
+    "about 3 of 4 cases; with fewer none is claimed.",
+    "**Δ per site**: the same of the mean over sites of a site's Dice, drawn over "
+    "seeds and sites.",
+    "**HD95, breaks**: means over frames and classes that show the device. HD95 leaves "
+    "out those where nothing is predicted; these are **missed**, in %.",
+    "**Worst site, sd of sites**: of the sites' Dice in %, the population's deviation.",
+    "**Bold**: in each section the highest mean Dice, nothing else. It is picked by "
+    "test frames, which flatters sections of many rows.",
+    "**unseen, n-shot**: Dice in % on a domain that no silo holds, on the same "
+    "patients for every row and seed; as the model came, and after finetuning on n "
+    "labelled frames of other patients, mean over the draws. All rows have the same "
+    "frames, steps, learning rate and batch size; the last step's network is tested.",
+    "**to 90 %**: of the pooled row's final validation Dice with the same seed, mean "
+    "over the seeds that came so far; only of rows whose accumulated model is judged.",
+    "**steps**: gradient steps that a silo takes for its own model, for others' models "
+    "on its frames (abroad), that the server takes, and that follow one another "
+    "(sequential). **MB**: both ways, all silos. **seconds**: of the silos' "
+    "training, one silo after another, on the machine with other work beside it.",
+)
+
+
+def write_report(
+    study_folder: Path, spec: StudySpec, *, target: Path | None = None
+) -> list[Path]:
+    """Write the report of a study, complete or not.
+
+    Args:
+        study_folder: Holds the jobs.
+        spec: The study.
+        target: Where to write; None = the study's folder. Files of a report that were
+            there are replaced, others stay.
+
+    Returns:
+        The files that were written; the first is the text.
+    """
+    folder = study_folder if target is None else target
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    findings = read_findings(study_folder, spec)
+    written = [
+        _write(folder / LONG_FILE, to_csv(list(long_rows(findings)))),
+        _write(folder / TUNING_FILE, to_csv(tuning_rows(findings))),
+    ]
+    lines = _head(findings)
+    for scenario in spec.scenarios:
+        part, files = _scenario(findings, scenario.name, folder)
+        lines += part
+        written += files
+    lines += ["## How to read the tables", "", *(f"- {one}" for one in GUIDE), ""]
+    lines += _foot(findings)
+    return [_write(folder / TEXT_FILE, "\n".join(lines) + "\n"), *written]
+
+
+def _scenario(
+    findings: Findings, scenario: str, folder: Path
+) -> tuple[list[str], list[Path]]:
+    """Write the files of a scenario; return its text and the files."""
+    spec = findings.spec
+    lines, written = [f"## {scenario}", ""], []
+    for table in TABLES:
+        sections = sections_of(spec, scenario, table)
+        if not sections:
+            continue
+        if table != TABLES[0]:
+            sections = {**_comparison(findings, scenario), **sections}
+        lines += [f"### {TABLE_TITLES[table]}", ""]
+        name = f"{slug(scenario)}_{table}"
+        part, path = _table(findings, scenario, sections, folder, name)
+        lines += part
+        written.append(path)
+        for kind, draw in FIGURES_OF.items():
+            path = folder / FIGURES / f"{kind}_{name}.png"
+            if draw(findings, scenario, sections, path):
+                written.append(path)
+                lines += [f"![{kind}](figures/{path.name})", ""]
+    for group, rows in ablations_of(spec, scenario).items():
+        lines += [f"### {group[:1].upper()}{group[1:]}", ""]
+        name = f"{slug(scenario)}_{slug(group)}"
+        part, path = _table(
+            findings, scenario, {group: rows}, folder, name, base=rows[0].name
+        )
+        lines += part
+        written.append(path)
+    part, files = _matrices(findings, scenario, folder)
+    return lines + part, written + files
+
+
+def _table(
+    findings: Findings,
+    scenario: str,
+    sections: Sections,
+    folder: Path,
+    name: str,
+    *,
+    base: str = "",
+) -> tuple[list[str], Path]:
+    """Return a table as text, and write it as CSV."""
+    quality = quality_columns(findings, scenario, base=base)
+    transfer = transfer_columns(findings, scenario)
+    cost = cost_columns(findings, scenario)
+    lines = markdown(findings, scenario, sections, quality)
+    for columns in (transfer, cost):
+        if columns:
+            lines += markdown(findings, scenario, sections, columns, with_leaders=False)
+    rows = wide_rows(findings, scenario, sections, [*quality, *transfer, *cost])
+    return lines, _write(folder / f"table_{name}.csv", to_csv(rows))
+
+
+def _comparison(findings: Findings, scenario: str) -> Sections:
+    """Return the rows of the first table that the others are read against."""
+    names = (findings.spec.upper_bound, findings.spec.reference)
+    rows = [
+        row
+        for section in sections_of(findings.spec, scenario, TABLES[0]).values()
+        for row in section
+        if row.name in names
+    ]
+    return {FOR_COMPARISON: rows} if rows else {}
+
+
+def _matrices(
+    findings: Findings, scenario: str, folder: Path
+) -> tuple[list[str], list[Path]]:
+    matrices = matrices_of(findings, scenario)
+    if not matrices:
+        return [], []
+    rows: list[dict[str, Cell]] = [
+        {"row": row, "model of": owner, "on the frames of": site, "dice": value}
+        for row, matrix in matrices.items()
+        for owner, sites in matrix.items()
+        for site, value in sites.items()
+    ]
+    name = f"cross_site_{slug(scenario)}"
+    written = [_write(folder / f"{name}.csv", to_csv(rows))]
+    path = folder / FIGURES / f"{name}.png"
+    title = f"Dice of the silos' own models, {scenario}".replace("$", r"\$")
+    if draw_matrices(matrices, path, title=title):
+        written.append(path)
+    lines = [
+        "### Every silo's own model on every site's test frames",
+        "",
+        f"![cross-site matrices](figures/{name}.png)",
+        "",
+    ]
+    return lines, written
+
+
+def _head(findings: Findings) -> list[str]:
+    spec = findings.spec
+    seeds = len(spec.seeds)
+    wanted = seeds * sum(len(spec.rows_in(one)) for one in spec.scenarios)
+    lines = [f"# {spec.title}", ""]
+    if not findings.missing:
+        lines += [f"All {wanted} runs have results.", ""]
+    else:
+        lines += [
+            f"**Not complete: {findings.missing} of {wanted} runs have no result.** "
+            "Means are over the seeds that there are.",
+            "",
+        ]
+    if findings.problems:
+        lines += ["Failed or missing:", ""]
+        lines += [f"- {problem}" for problem in findings.problems] + [""]
+    return lines
+
+
+def _foot(findings: Findings) -> list[str]:
+    spec = findings.spec
+    versions: Counter[str] = Counter(
+        ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
+        for run in findings.runs()
+        if isinstance(found := run.result.get("versions"), dict)
+    )
+    counts = sorted({len(spec.trials_for(row)) for row in spec.rows if row.trials})
+    lines = [
+        "## How it was made",
+        "",
+        f"- `endofed study {spec.name}`; these files again from the results: "
+        f"`endofed study {spec.name} --report`",
+        f"- seeds: {_listed(spec.seeds)}",
+        f"- trials a row: {_listed(counts)}, chosen by Dice on the validation frames "
+        f"of seed {spec.tune_seed}; all of them in `{TUNING_FILE}`"
+        if counts
+        else "- no row was tuned",
+        f"- {_duration(findings.seconds)} of work in all jobs together",
+        *(f"- {text} ({count} runs)" for text, count in sorted(versions.items())),
+    ]
+    if spec.overrides:
+        changed = ", ".join(f"{key} = {one}" for key, one in spec.overrides.items())
+        lines.append(f"- settings from the command line: {changed}")
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.0f} minutes"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _write(path: Path, text: str) -> Path:
+    # Whole or not at all.
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+    return path

@@ -1,0 +1,302 @@
+"""Reads a study from one TOML file and finds all its mistakes at once.
+
+A study has a title, seeds, `[base]` settings of all runs, `[budget]`, `[[scenario]]`s
+and `[[row]]`s; experiments/configs/studies/smoke.toml is one. What else there may be
+stands beside `Scenario`, `Row` and `StudySpec` in spec.py: keys are those names with
+"-" for "_", and `pooled-steps-factor` for `pooled_factor`. `trials` outside of rows are
+those of all rows without their own.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from experiments.run_config import (
+    PROJECT_FOLDER,
+    default_run_config,
+    flatten,
+    parse_override,
+)
+from experiments.study.spec import Partitioning, Row, Scenario, StudySpec
+from experiments.study.spec_rules import find_problems, hint
+from strategies.settings import SettingsError, SettingValue
+
+STUDIES = PROJECT_FOLDER / "experiments" / "configs" / "studies"
+STUDY_PREFIX = "study."
+TEXT, WHOLE, NUMBER, TABLE = "a text", "a whole number", "a number", "a table"
+TEXTS, WHOLES, TABLES_ = (
+    "a list of texts",
+    "a list of whole numbers",
+    "a list of tables",
+)
+STUDY_KEYS = {
+    "title": TEXT,
+    "seeds": WHOLES,
+    "tune-seed": WHOLE,
+    "unseen": TEXTS,
+    "shots": WHOLES,
+    "shot-domains": TEXTS,
+    "shot-repeats": WHOLE,
+    "shot-steps": WHOLE,
+    "reference": TEXT,
+    "upper-bound": TEXT,
+    "trials": TABLES_,
+    "base": TABLE,
+    "budget": TABLE,
+    "scenario": TABLES_,
+    "row": TABLES_,
+}
+PLAIN = tuple(STUDY_KEYS)[:10]
+"""Those that stand in `StudySpec` as they are written."""
+BUDGET_KEYS = {"steps-per-silo": WHOLE, "equal-steps": TEXTS}
+SCENARIO_KEYS = {"name": TEXT, "sites": TEXT, "partition": TABLE, "settings": TABLE}
+PARTITION_KEYS = {
+    "types": TEXTS,
+    "silos": WHOLE,
+    "unseen": NUMBER,
+    "patients": WHOLE,
+    "frames-per-patient": WHOLE,
+    "seed": WHOLE,
+}
+ROW_KEYS = {
+    "name": TEXT,
+    "group": TEXT,
+    "settings": TABLE,
+    "trials": TABLES_,
+    "trials-of": TEXT,
+    "same-training-as": TEXT,
+    "model-of": TEXT,
+    "scenarios": TEXTS,
+    "kind": TEXT,
+    "table": TEXT,
+    "count": TEXT,
+    "pooled-steps-factor": NUMBER,
+    "shots": WHOLES,
+}
+Table = Mapping[str, Any]
+
+
+def find_study(name: str) -> Path:
+    """Return the file of a study.
+
+    Args:
+        name: Of a file in experiments/configs/studies without its ending, or a path.
+
+    Raises:
+        SettingsError: If there is none; names those that there are.
+    """
+    for path in (STUDIES / f"{name}.toml", Path(name)):
+        if path.is_file():
+            return path.resolve()
+    known = ", ".join(sorted(one.stem for one in STUDIES.glob("*.toml")))
+    raise SettingsError(
+        "There is no such study. Give the path of a TOML file or one of these names: "
+        f"{known}."
+    )
+
+
+def read_study(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
+    """Read and check a study.
+
+    Args:
+        path: Of its TOML file.
+        overrides: Texts such as `num-rounds=2`, settings of every run, and such as
+            `study.seeds=[0]`, keys of the study itself.
+
+    Returns:
+        The study; it is named after the file.
+
+    Raises:
+        SettingsError: With all mistakes of the file.
+    """
+    document = _read_toml(path)
+    given: dict[str, SettingValue] = {}
+    for text in overrides:
+        ((key, value),) = parse_override(text).items()
+        if key.startswith(STUDY_PREFIX):
+            _put(document, key.removeprefix(STUDY_PREFIX).split("."), value)
+        else:
+            given |= flatten({key: value})
+    problems: list[str] = []
+    spec = _spec(path, document, given, problems)
+    # Mistakes of shape first: what has the wrong one says nothing about the rest.
+    problems = problems or find_problems(spec)
+    if problems:
+        raise SettingsError(
+            f"{len(problems)} mistake(s) in the study: {'; '.join(problems)}."
+        )
+    return spec
+
+
+def _put(table: dict[str, Any], path: list[str], value: object) -> None:
+    """Write a value into nested tables, such as ["budget", "steps-per-silo"]."""
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+    table[path[-1]] = value
+
+
+def _spec(
+    path: Path,
+    document: Table,
+    given: Mapping[str, SettingValue],
+    problems: list[str],
+) -> StudySpec:
+    top = _checked("the study", document, STUDY_KEYS, problems)
+    budget = _checked("[budget]", top.get("budget", {}), BUDGET_KEYS, problems)
+    common = tuple(flatten(one) for one in top.get("trials", ()))
+    plain = {key.replace("-", "_"): top[key] for key in PLAIN if key in top}
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+    rows = [_row(one, common, problems) for one in top.get("row", ())]
+    spec = StudySpec(
+        name=path.stem,
+        base={
+            **default_run_config(),
+            **flatten(top.get("base", {})),
+            **{"output": "", "sites": "", "resume": "", "mlflow": False},
+        },
+        scenarios=tuple(
+            _scenario(one, path.parent, problems) for one in top.get("scenario", ())
+        ),
+        rows=_share_trainings(rows, problems),
+        overrides=dict(given),
+        steps_per_silo=budget.get("steps-per-silo", 0),
+        equal_groups=tuple(budget.get("equal-steps", ())),
+        **{"title": path.stem, **plain},
+    )
+    if "tune-seed" not in top and spec.seeds:
+        spec = replace(spec, tune_seed=spec.seeds[0])
+    return spec
+
+
+def _scenario(table: Table, beside: Path, problems: list[str]) -> Scenario:
+    name = table.get("name")
+    where = f"scenario '{name}'" if isinstance(name, str) else "a [[scenario]]"
+    found = _checked(where, table, SCENARIO_KEYS, problems, needed=("name",))
+    partition = None
+    if "partition" in found:
+        needed = tuple(PARTITION_KEYS)[:-1]
+        parts = _checked(
+            f"partition of {where}",
+            found["partition"],
+            PARTITION_KEYS,
+            problems,
+            needed=needed,
+        )
+        if set(needed) <= parts.keys():
+            values = {key.replace("-", "_"): value for key, value in parts.items()}
+            partition = Partitioning(**{**values, "types": tuple(values["types"])})
+    if ("sites" in found) == ("partition" in found):
+        problems.append(f"{where} needs either sites or a partition")
+    return Scenario(
+        name=found.get("name", ""),
+        sites=(beside / found["sites"]).resolve() if "sites" in found else None,
+        partition=partition,
+        settings=flatten(found.get("settings", {})),
+    )
+
+
+def _row(
+    table: Table, common: tuple[dict[str, SettingValue], ...], problems: list[str]
+) -> tuple[Row, str]:
+    """Return a row and the name of the row whose training it shares, if any."""
+    name = table.get("name")
+    where = f"row '{name}'" if isinstance(name, str) else "a [[row]]"
+    found = _checked(where, table, ROW_KEYS, problems, needed=("name", "group"))
+    source = found.get("same-training-as", "")
+    taken = [key for key in ("trials", "trials-of", "settings", "kind") if key in found]
+    if source and taken:
+        problems.append(f"{where}: same-training-as leaves no room for {taken[0]}")
+    if "trials" in found and "trials-of" in found:
+        problems.append(f"{where}: give trials or trials-of, not both")
+    trials = tuple(flatten(one) for one in found.get("trials", ())) or common
+    kind = found.get("kind", "federation")
+    return Row(
+        name=found.get("name", ""),
+        group=found.get("group", ""),
+        settings=flatten(found.get("settings", {})),
+        trials=() if "trials-of" in found or kind == "untrained" else trials,
+        trials_of=found.get("trials-of", ""),
+        model_of=found.get("model-of", "global"),
+        scenarios=tuple(found.get("scenarios", ())),
+        kind=kind,
+        table=found.get("table", "equal-steps"),
+        count=found.get("count", "all"),
+        pooled_factor=float(found.get("pooled-steps-factor", 0.0)),
+        shots=tuple(found["shots"]) if "shots" in found else None,
+    ), source
+
+
+def _share_trainings(
+    rows: Sequence[tuple[Row, str]], problems: list[str]
+) -> tuple[Row, ...]:
+    """Give rows that share a training the settings and trials of the other."""
+    by_name = {row.name: (row, source) for row, source in rows}
+    complete = []
+    for row, source in rows:
+        if source:
+            other, further = by_name.get(source, (None, ""))
+            if other is None or further:
+                problems.append(
+                    f"row '{row.name}': same-training-as must name a row that trains, "
+                    f"got '{source}'{hint(source, by_name)}"
+                )
+            else:
+                row = replace(
+                    row,
+                    settings=other.settings,
+                    trials=other.trials,
+                    trials_of=other.trials_of,
+                    kind=other.kind,
+                    pooled_factor=other.pooled_factor,
+                )
+        complete.append(row)
+    return tuple(complete)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise SettingsError(
+            "The study file cannot be read. Give a TOML file that this program's user "
+            "may read."
+        ) from None
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise SettingsError(f"The study file is not valid TOML: {error}.") from None
+
+
+def _checked(
+    where: str,
+    table: object,
+    kinds: Mapping[str, str],
+    problems: list[str],
+    *,
+    needed: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return what a table has of the right kind; note everything else."""
+    if not isinstance(table, Mapping):
+        problems.append(f"{where} must be a table")
+        return {}
+    found = {}
+    for key, value in table.items():
+        if key not in kinds:
+            problems.append(f"{where} has an unknown key '{key}'{hint(key, kinds)}")
+        elif not _is_a(kinds[key], value):
+            problems.append(f"{where}: {key} must be {kinds[key]}, got {value!r}")
+        else:
+            found[key] = value
+    problems += [f"{where} lacks {key}" for key in needed if key not in table]
+    return found
+
+
+def _is_a(kind: str, value: object) -> bool:
+    if kind in (TEXTS, WHOLES, TABLES_):
+        one = {TEXTS: TEXT, WHOLES: WHOLE, TABLES_: TABLE}[kind]
+        return isinstance(value, list) and all(_is_a(one, part) for part in value)
+    if kind == TABLE:
+        return isinstance(value, Mapping)
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, {TEXT: str, WHOLE: int, NUMBER: (int, float)}[kind])

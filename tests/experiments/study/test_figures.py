@@ -1,0 +1,103 @@
+"""What the figures show; that they can be drawn of little, and are the same twice."""
+
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from experiments.study.figures import (
+    draw_few_shot,
+    draw_learning,
+    draw_matrices,
+    draw_scores,
+    highlighted,
+    mean_curve,
+)
+from experiments.study.findings import Key
+from experiments.study.reading import read_findings
+from experiments.study.tables import sections_of
+from tests.experiments.study.fake_study import (
+    SCENARIO,
+    job,
+    put,
+    put_rows,
+    result,
+    row,
+    study,
+)
+
+SPEC = study(
+    row("Pooled", "bounds"),
+    row("FedAvg"),
+    row("FedProx"),
+    row("Gate", "ours"),
+    row("Relay", "ours"),
+    seeds=(0, 1),
+)
+SECTIONS = sections_of(SPEC, SCENARIO, "equal-steps")
+
+
+def point(number: int, dice: float | None, sent: int) -> dict[str, float | None]:
+    return {"round": number, "dice": dice, "bytes": sent, "steps": number}
+
+
+def test_named_are_pooled_reference_and_the_highest_of_each_group(
+    tmp_path: Path,
+) -> None:
+    scores = {"Pooled": [0.9], "FedAvg": [0.5], "FedProx": [0.6], "Relay": [0.7]}
+    put_rows(tmp_path, {**scores, "Gate": [0.65, 0.66]})
+    findings = read_findings(tmp_path, SPEC)
+    found = highlighted(findings, SCENARIO, SECTIONS)
+    assert found == ["Pooled", "FedAvg", "FedProx", "Relay"]
+
+
+def test_rows_without_results_are_not_named(tmp_path: Path) -> None:
+    put_rows(tmp_path, {"Gate": [0.5]})
+    findings = read_findings(tmp_path, SPEC)
+    assert highlighted(findings, SCENARIO, SECTIONS) == ["Gate"]
+
+
+def test_a_mean_curve_has_the_points_that_all_seeds_have(tmp_path: Path) -> None:
+    curves = (
+        [point(1, 0.2, 10), point(2, 0.4, 20), point(3, 0.6, 30)],
+        [point(1, None, 30), point(2, 0.6, 40)],
+    )
+    for seed, curve in enumerate(curves):
+        put(tmp_path, job("FedAvg", seed), result(0.5, curve=curve))
+    findings = read_findings(tmp_path, SPEC)
+    found = mean_curve(findings, Key(SCENARIO, "FedAvg"))
+    assert found == [{"round": 2.0, "dice": pytest.approx(0.5), "bytes": 30.0}]
+    assert mean_curve(findings, Key(SCENARIO, "Gate")) == []
+
+
+def test_all_figures_are_drawn_and_the_same_twice(tmp_path: Path) -> None:
+    put_rows(tmp_path, {"Pooled": [0.9, 0.8], "FedAvg": [0.5], "Gate": [0.6, 0.7]})
+    silent = [point(1, 0.3, 0), point(2, 0.4, 0)]
+    put(tmp_path, job("Relay", 0), result(0.4, curve=silent))
+    findings = read_findings(tmp_path, SPEC)
+    for draw in (draw_learning, draw_few_shot, draw_scores):
+        paths = [tmp_path / f"{draw.__name__}-{number}.png" for number in (1, 2)]
+        for path in paths:
+            assert draw(findings, SCENARIO, SECTIONS, path) == path
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+        assert imread(paths[0]).std() > 0
+
+
+def test_without_results_nothing_is_drawn(tmp_path: Path) -> None:
+    findings = read_findings(tmp_path, SPEC)
+    path = tmp_path / "figure.png"
+    for draw in (draw_learning, draw_few_shot, draw_scores):
+        assert draw(findings, SCENARIO, SECTIONS, path) is None
+    assert draw_matrices({}, path, title="None") is None
+    assert not path.exists()
+
+
+def test_matrices_with_gaps_and_many_rows_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.study.figures.MAX_PANELS", 2)
+    matrix = {"east": {"east": 0.9, "west": None}, "west": {"west": 0.8}}
+    path = tmp_path / "matrices.png"
+    many = {f"row {number}": matrix for number in range(3)}
+    assert draw_matrices(many, path, title="Three, of which two fit") == path
+    assert imread(path).std() > 0

@@ -1,0 +1,107 @@
+"""How a study keeps house while it is played, and how long it says it will take."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from experiments.study.jobs import (
+    job_id,
+    training_folder,
+    write_job,
+    write_result,
+)
+from experiments.study.pace import Pace, hours
+from experiments.study.plan import Plan
+from experiments.study.run import Progressed, prune
+from experiments.study.spec import Job
+from experiments.study.steps import OWN, Budget, RoundSteps
+from tests.experiments.study.tiny import plan_of, row
+
+TRIALS = [{"train.learning-rate": rate} for rate in (1e-3, 2e-3)]
+
+
+def finish(plan: Plan, job: Job, dice: float) -> None:
+    write_job(plan.study, job)
+    write_result(plan.study, job, {"validation": {"dice": dice}}, duration_s=1.0)
+    folder = training_folder(plan.study, job)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "trained.json").write_text("{}")
+    (folder / "theta.safetensors").touch()
+
+
+def keeps_model(plan: Plan, job: Job) -> bool:
+    return (training_folder(plan.study, job) / "theta.safetensors").exists()
+
+
+def test_models_of_trials_that_nobody_chose_are_forgotten(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, row("A"), row("B", train__steps=2), trials=TRIALS)
+    known = Progressed(plan.study)
+    (scenario, a), (_, b) = plan.pairs()
+    tunes_a, tunes_b = plan.tune_jobs(scenario, a), plan.tune_jobs(scenario, b)
+    finish(plan, tunes_a[0], 0.2)
+    finish(plan, tunes_a[1], 0.3)
+    finish(plan, tunes_b[0], 0.2)  # its other trial is still open
+    prune(plan, known)
+    kept = [keeps_model(plan, job) for job in (*tunes_a, tunes_b[0])]
+    assert kept == [False, True, True]
+
+
+def test_a_model_that_another_row_may_choose_stays(tmp_path: Path) -> None:
+    local = row("local", fedefm__teachers="none", fedefm__feedback="none")
+    ensemble = {
+        "name": "ensemble",
+        "group": "g",
+        "same-training-as": "local",
+        "model-of": "ensemble",
+    }
+    plan = plan_of(tmp_path, local, ensemble, trials=TRIALS)
+    known = Progressed(plan.study)
+    (scenario, one), (_, other) = plan.pairs()
+    for job, dice in zip(plan.tune_jobs(scenario, one), (0.2, 0.3), strict=True):
+        finish(plan, job, dice)
+    prune(plan, known)
+    assert all(keeps_model(plan, job) for job in plan.tune_jobs(scenario, other))
+    for job, dice in zip(plan.tune_jobs(scenario, other), (0.3, 0.2), strict=True):
+        finish(plan, job, dice)
+    prune(plan, known)  # both trials were chosen, by different rows
+    assert all(keeps_model(plan, job) for job in plan.tune_jobs(scenario, other))
+
+
+def test_the_time_left_is_that_of_steps_and_of_measuring(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, row("A"), seeds=[0, 1, 2])
+    ((scenario, a),) = plan.pairs()
+    jobs = plan.final_jobs(scenario, a, 0)
+    steps = RoundSteps(1, {OWN: Counter({"silo-1": 60, "silo-2": 40})})
+    pace = Pace({("apart", "A", 0): Budget(2, (steps,))}, workers=2)
+    assert pace.seconds_left(jobs) is None
+
+    result: dict[str, Any] = {
+        "job": {"scenario": "apart", "row": "A", "trial": 0, "purpose": "final"},
+        "cost": {"seconds": 50.0},
+        "duration_s": 60.0,
+    }
+    pace.note(job_id(jobs[0]), result)
+    # 0.5 s a step and 10 s to measure: two jobs of 60 s for two workers.
+    assert pace.seconds_left(jobs[1:]) == 60.0
+    # Three more that are not decided: five jobs of 60 s.
+    assert pace.seconds_left(jobs[1:], undecided=3) == 150.0
+
+
+def test_a_job_that_only_opened_its_training_took_all_its_time_to_measure(
+    tmp_path: Path,
+) -> None:
+    plan = plan_of(tmp_path, row("A"), seeds=[0, 1])
+    ((scenario, a),) = plan.pairs()
+    jobs = plan.final_jobs(scenario, a, 0)
+    steps = RoundSteps(1, {OWN: Counter({"silo-1": 100})})
+    pace = Pace({("apart", "A", 0): Budget(2, (steps,))}, workers=1)
+    told = {"scenario": "apart", "row": "A", "trial": 0, "purpose": "final"}
+    pace.note("x", {"job": told, "cost": {"seconds": 50.0}, "duration_s": 8.0})
+    assert pace.seconds_left(jobs[1:]) == 58.0
+
+
+def test_times_are_told_in_minutes_or_hours() -> None:
+    assert hours(None) == ""
+    assert hours(20) == "about 1 min left"
+    assert hours(1800) == "about 30 min left"
+    assert hours(9000) == "about 2.5 h left"
