@@ -14,7 +14,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
-from scipy.stats import rankdata
 
 Scores = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -44,6 +43,9 @@ def roc_auc(probabilities: Scores, labels: Flags) -> float:
     negatives = flags.size - positives
     if not (positives and negatives):
         return math.nan
+    # A third of a second to import, and a hospital starts a program a message.
+    from scipy.stats import rankdata
+
     ranks = rankdata(probabilities.ravel())  # 1 is the smallest; ties share a mean
     wins = float(ranks[flags].sum()) - positives * (positives + 1) / 2
     return wins / (positives * negatives)

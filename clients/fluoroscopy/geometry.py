@@ -6,7 +6,6 @@ across the image, whatever its size in pixels.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
 Field = NDArray[np.float32]  # (side, side)
 Flags = NDArray[np.bool_]  # (side, side)
@@ -39,6 +38,9 @@ def spline_basis(knots: Curve, step: float) -> NDArray[np.float64]:
     """
     position = arc_length(knots)
     count = int(np.ceil(position[-1] / step)) + 2
+    # A tenth of a second to import, which a real hospital need not wait for.
+    from scipy.interpolate import CubicSpline
+
     units = CubicSpline(position, np.eye(len(knots)))
     return units(np.linspace(0, position[-1], count))
 

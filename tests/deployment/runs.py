@@ -11,8 +11,8 @@ from typing import Any
 RUN_S = 600.0
 """How long a run may take."""
 FEDAVG = ("strategy='fedavg'", "mlflow=false")
-"""Each round is one training and one evaluation, of full weights: 13 MB a message,
-and none of the seconds in which each process of a site imports peft."""
+"""Each round is one training and one evaluation, of full weights: 13 MB a message of
+sam-tiny, and none of the seconds in which each process of a site imports peft."""
 
 
 def wait_until(what: str, holds: Callable[[], object], timeout_s: float) -> float:

@@ -112,7 +112,9 @@ class Told(NamedTuple):
 
 
 def settings_of(training: str) -> tuple[str, ...]:
-    return (*FEDAVG, "num-rounds=1", f"model.training='{training}'")
+    """Of sam-mini: half the bytes of sam-tiny, and so half the waiting."""
+    model = ("model.name='sam-mini'", f"model.training='{training}'")
+    return (*FEDAVG, "num-rounds=1", *model)
 
 
 def follow(federation: Federation, site: Site, training: str) -> Told:
