@@ -4,6 +4,7 @@ Silos answer at once with a model of one number that no other answer has, as tra
 would make it; see `experiments/study/budget.py`.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -19,6 +20,7 @@ from strategies import messages
 from strategies.accumulation import State
 from strategies.fedefm import FedEFM
 from strategies.federation_state import FederationState
+from strategies.model_settings import ModelSettings
 from strategies.rivals.method import Memory, SiloAnswer, SiloTask, Terms
 from strategies.rivals.registry import RIVALS
 from strategies.settings import RunSettings
@@ -100,7 +102,7 @@ def rehearse_fedefm(
     weights = _Weights()
     theta = weights.next()
     # Only designs over a network look at the model, for its size.
-    sized = _theta(settings) if settings.fedefm.underlay else theta
+    sized = _shapes(settings.model) if settings.fedefm.underlay else theta
     strategy = FedEFM(
         settings.fedefm,
         {silo: number for number, silo in enumerate(silos, start=1)},
@@ -132,8 +134,12 @@ def rehearse_fedefm(
         yield found
 
 
-def _theta(settings: RunSettings) -> State:
-    return assemble_model(settings.model.recipe(settings.seed)).trainable_state()
+# A large network takes seconds to build, and a study asks for every row and trial.
+@functools.lru_cache(maxsize=4)
+def _shapes(settings: ModelSettings) -> State:
+    """Return what travels of a network, without numbers."""
+    state = assemble_model(settings.recipe(seed=0)).trainable_state()
+    return {name: tensor.to("meta") for name, tensor in state.items()}
 
 
 def _fedefm_tasks(
