@@ -142,11 +142,13 @@ def reach(curve: Sequence[Mapping[str, Any]], level: float) -> Reach | None:
     Args:
         curve: Points with "dice", "round", "bytes" and "steps", in order; "dice" may
             be None.
-        level: Dice, 0 to 1.
+        level: Dice, 0 to 1. At 0 nothing was learned that could be reached.
 
     Returns:
         The first such point; None if there is none.
     """
+    if level <= 0:
+        return None
     for point in curve:
         if _is_number(point["dice"]) and point["dice"] >= level:
             return Reach(point["round"], point["bytes"], point["steps"])

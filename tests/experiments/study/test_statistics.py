@@ -125,3 +125,9 @@ def test_with_one_seed_only_equal_rows_are_ties() -> None:
         "c": Summary(0.49, None, 1),
     }
     assert best_of(means) == ("a", ["b"])
+
+
+def test_nothing_is_reached_where_the_upper_bound_learned_nothing() -> None:
+    curve = [{"dice": 0.0, "round": 1, "bytes": 10, "steps": 2}]
+    assert reach(curve, 0.0) is None
+    assert reach([{**curve[0], "dice": 0.5}], 0.5) is not None
