@@ -25,12 +25,13 @@ from typing import Protocol, runtime_checkable
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
+from flwr.serverapp.strategy import Result
 
 from strategies import messages
 from strategies.accumulation import Accumulator, State, feed_back
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
+from strategies.own_rounds import OwnRounds
 from strategies.route import Requests, Teachers
 from strategies.teach import Send, find_teachers, remember
 from strategies.topology import Topology, build_topology
@@ -46,7 +47,7 @@ class StreamingGrid(Protocol):
         """Send the requests of a phase and yield the replies in sorted order."""
 
 
-class FedEFM(Strategy):
+class FedEFM(OwnRounds):
     """Multishot foundation federated distillation, relayed by the server.
 
     The silos' models live in `state`, between rounds and in simulation and deployment
@@ -267,24 +268,3 @@ class FedEFM(Strategy):
             send(self.requests.proxy(site, number, theta, students, prototypes))
         )
         return messages.reply_state(replies[0]) if replies else theta
-
-    # Flower's own loop is not used: a round of FedEFM has more than two exchanges, and
-    # `start` plays it. Flower asks every strategy for these four.
-
-    def configure_train(self, *_: object) -> Iterable[Message]:
-        """Not used."""
-        raise NotImplementedError("FedEFM.start plays its own rounds.")
-
-    def aggregate_train(
-        self, *_: object
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Not used."""
-        raise NotImplementedError("FedEFM.start plays its own rounds.")
-
-    def configure_evaluate(self, *_: object) -> Iterable[Message]:
-        """Not used."""
-        raise NotImplementedError("FedEFM.start plays its own rounds.")
-
-    def aggregate_evaluate(self, *_: object) -> MetricRecord | None:
-        """Not used."""
-        raise NotImplementedError("FedEFM.start plays its own rounds.")

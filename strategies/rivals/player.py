@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
+from flwr.serverapp.strategy import Result
 
 from strategies import messages
 from strategies.accumulation import State
 from strategies.federation_state import FederationState
+from strategies.own_rounds import OwnRounds
 from strategies.rivals.method import Memory, Method, SiloAnswer, SiloTask
 from strategies.route import Requests
 
@@ -24,7 +25,7 @@ SHARED, OWN = "shared", "own"
 """First parts of the names under which a memory is kept."""
 
 
-class RivalStrategy(Strategy):
+class RivalStrategy(OwnRounds):
     """A strategy whose rounds are those of a `Method`."""
 
     def __init__(
@@ -143,26 +144,6 @@ class RivalStrategy(Strategy):
         asked = list(requests)
         replies = grid.send_and_receive(asked, timeout=timeout) if asked else ()
         return [reply for reply in replies if not reply.has_error()]
-
-    # Flower's own loop is not used: a round may have several exchanges.
-
-    def configure_train(self, *_: object) -> Iterable[Message]:
-        """Not used."""
-        raise NotImplementedError("RivalStrategy.start plays its own rounds.")
-
-    def aggregate_train(
-        self, *_: object
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Not used."""
-        raise NotImplementedError("RivalStrategy.start plays its own rounds.")
-
-    def configure_evaluate(self, *_: object) -> Iterable[Message]:
-        """Not used."""
-        raise NotImplementedError("RivalStrategy.start plays its own rounds.")
-
-    def aggregate_evaluate(self, *_: object) -> MetricRecord | None:
-        """Not used."""
-        raise NotImplementedError("RivalStrategy.start plays its own rounds.")
 
 
 def remember(
