@@ -70,12 +70,12 @@ def tell_prototypes(message: Message, context: Context) -> Message:
 def train_local(message: Message, context: Context) -> Message:
     """Train the received model on this hospital's labels."""
     settings = RunSettings.from_run_config(context.run_config)
+    if settings.strategy in RIVALS:
+        return _train_as_rival(message, context, settings)
     is_warmup = (
         settings.strategy == "fedefm"
         and messages.unpack_round(message) == 0  # FedAvg has no warm-up
     )
-    if settings.strategy in RIVALS:
-        return _train_as_rival(message, context, settings)
     steps = settings.fedefm.warmup_steps if is_warmup else settings.train.steps
     return _train(message, context, settings, "local", steps)
 

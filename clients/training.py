@@ -7,6 +7,7 @@ teachers that came back (eqs. 2 to 12). Plain torch; knows nothing of Flower.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from clients.data.batches import Batch
 from clients.data.frames import Frames
 from clients.optimisation import TrainPlan, TrainReport, descend
 from clients.prompted_pass import PromptedPass
-from clients.tasks import LabelLoss
+from clients.tasks import LabelLoss, Task
 from clients.teachers import Panel, TeacherBank
 from models.network import SegmentationNetwork, SegmentationOutput
 from models.taps import forward_with_tap
@@ -23,6 +24,8 @@ from strategies.accumulation import State
 from strategies.distillation import multishot_loss
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.rivals.method import Objective, Step
+
+FORMER = "former self"
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def train_on_labels(
         device: Where to train.
         retention: Mixes in the model as it is now: the loss is
             (1 - beta) L_c + beta T^2 KL. None = labels alone.
-        objective: What a rival of FedEFM descends on beside the labels.
+        objective: What a rival of FedEFM descends on beside the labels; goes without
+            retention.
 
     Returns:
         The loss of every step.
@@ -64,51 +68,21 @@ def train_on_labels(
     Raises:
         TrainingError: If the loss is not finite or the deadline passes.
     """
-    if objective is not None:
-        return _train_with_objective(model, frames, plan, device, objective)
+    if objective is None:
+        objective = Objective()
+        if retention is not None and retention.beta > 0:
+            objective = _FormerSelf(model.trainable_state(), retention, plan.task)
     label_loss = plan.task.label_loss(plan.settings)
     look = PromptedPass(plan.settings.prompts, plan.seed)
-    former = None
-    if retention is not None and retention.beta > 0:
-        former = TeacherBank(
-            model, {"former self": model.trainable_state()}, tap="", device=device
-        )
+    bank = None
+    if objective.teachers:
+        bank = TeacherBank(model, objective.teachers, tap="", device=device)
 
     def loss_of(batch: Batch, report: TrainReport) -> Tensor:
         output = look(model, batch)
         loss = label_loss(output, batch)
         report.label_losses.append(float(loss.detach()))
-        if former is None or retention is None:
-            return loss
-        (answer,) = former.ask(batch.images).values()
-        kept = plan.task.teacher_loss(
-            output.logits,
-            answer.logits,
-            batch,
-            temperature=retention.temperature,
-            classes=_taught_classes(retention.distil_classes, batch),
-        )
-        return (1 - retention.beta) * loss + retention.beta * kept
-
-    return descend(model, frames, plan, device, loss_of)
-
-
-def _train_with_objective(
-    model: SegmentationNetwork,
-    frames: Frames,
-    plan: TrainPlan,
-    device: torch.device,
-    objective: Objective,
-) -> TrainReport:
-    label_loss = plan.task.label_loss(plan.settings)
-    look = PromptedPass(plan.settings.prompts, plan.seed)
-    bank = TeacherBank(model, objective.teachers, tap="", device=device)
-
-    def loss_of(batch: Batch, report: TrainReport) -> Tensor:
-        output = look(model, batch)
-        loss = label_loss(output, batch)
-        report.label_losses.append(float(loss.detach()))
-        answers = bank.ask(batch.images) if objective.teachers else {}
+        answers = bank.ask(batch.images) if bank is not None else {}
         return objective.loss(Step(model, output, answers, batch, loss))
 
     return descend(
@@ -119,6 +93,26 @@ def _train_with_objective(
         loss_of,
         before_step=lambda: objective.correct_gradients(model),
     )
+
+
+class _FormerSelf(Objective):
+    """A frozen model's answers, mixed into the label loss as `Retention` says."""
+
+    def __init__(self, arrived: State, retention: Retention, task: Task) -> None:
+        self.teachers = {FORMER: arrived}
+        self._retention = retention
+        self._task = task
+
+    def loss(self, step: Step) -> Tensor:
+        beta, batch = self._retention.beta, cast(Batch, step.batch)
+        kept = self._task.teacher_loss(
+            step.output.logits,
+            step.answers[FORMER].logits,
+            batch,
+            temperature=self._retention.temperature,
+            classes=_taught_classes(self._retention.distil_classes, batch),
+        )
+        return (1 - beta) * step.label_loss + beta * kept
 
 
 def train_with_teachers(

@@ -26,8 +26,6 @@ from strategies.train_settings import TrainSettings
 SettingValue = bool | int | float | str
 STRATEGIES = tuple(dict.fromkeys(("fedefm", *FLOWERS, *RIVALS)))
 
-PIXEL_RIVALS = ("moon", "fedntd", "fedgkd")
-
 
 class SettingsError(ValueError):
     """One or more settings are wrong; the message lists all of them."""
@@ -132,7 +130,9 @@ class RunSettings:
                 f"model.name '{self.model.name}'",
             ),
             *check(
-                not self.model.classifies or self.strategy not in PIXEL_RIVALS,
+                not self.model.classifies
+                or self.strategy not in RIVALS
+                or not RIVALS[self.strategy].compares_pixels,
                 f"strategy = '{self.strategy}' compares pixels or feature maps, which "
                 "model.task = 'source-classification' does not have",
             ),

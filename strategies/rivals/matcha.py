@@ -31,6 +31,7 @@ from strategies.topologies.matcha import (
     activation_probabilities,
     decompose,
     draw_active,
+    laplacian,
 )
 from strategies.topologies.trees import Pair
 
@@ -172,15 +173,6 @@ def mix(states: dict[str, State], matrix: Matrix) -> dict[str, State]:
             else combine([states[names[other]] for other in heard], weights)
         )
     return mixed
-
-
-def laplacian(links: Sequence[Pair], size: int) -> Matrix:
-    """Return degrees minus adjacency of a graph."""
-    found = np.zeros((size, size))
-    for one, other in links:
-        found[[one, other], [one, other]] += 1
-        found[[one, other], [other, one]] -= 1
-    return found
 
 
 def _expected(

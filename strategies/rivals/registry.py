@@ -22,16 +22,17 @@ class Rival(NamedTuple):
     method: type[Method] | None = None  # None: Flower's own class
     objective: ObjectiveBuilder | None = None  # None: local steps on labels alone
     reports_gradients: bool = False  # of the silo's frames, beside its weights
+    compares_pixels: bool = False  # or feature maps: not for whole-frame classes
 
 
 RIVALS: dict[str, Rival] = {
     "fedprox": Rival(objective=ProximalTerm.of),
     "fedbn": Rival(FedBN),
     "scaffold": Rival(Scaffold, ControlledSteps.of, reports_gradients=True),
-    "moon": Rival(Moon, ModelContrast.of),
+    "moon": Rival(Moon, ModelContrast.of, compares_pixels=True),
     "feddyn": Rival(FedDyn, DynamicRegulariser.of),
-    "fedntd": Rival(FedNTD, NotTrueTeacher.of),
-    "fedgkd": Rival(FedGKD, FormerTeacher.of),
+    "fedntd": Rival(FedNTD, NotTrueTeacher.of, compares_pixels=True),
+    "fedgkd": Rival(FedGKD, FormerTeacher.of, compares_pixels=True),
     "ditto": Rival(Ditto, personal_steps),
     "gossip": Rival(Gossip),
     "matcha": Rival(Matcha),

@@ -74,7 +74,7 @@ def activation_probabilities(
     """
     if not 0 < budget <= 1:
         raise ValueError(f"The budget must be above 0 and at most 1, got {budget}.")
-    laplacians = np.stack([_laplacian(matching, size) for matching in matchings])
+    laplacians = np.stack([laplacian(matching, size) for matching in matchings])
     probabilities = np.full(len(matchings), budget)
     best, best_connectivity = probabilities, -np.inf
     # All but one eigenvalue share the trace, which grows with the largest matching.
@@ -142,12 +142,21 @@ def _round_robin(size: int) -> list[Matching]:
     return rounds
 
 
-def _laplacian(matching: Matching, size: int) -> NDArray[np.float64]:
-    laplacian = np.zeros((size, size))
-    for first, second in matching:
-        laplacian[[first, second], [first, second]] += 1
-        laplacian[[first, second], [second, first]] -= 1
-    return laplacian
+def laplacian(links: Sequence[Pair], size: int) -> NDArray[np.float64]:
+    """Return degrees minus adjacency of a graph.
+
+    Args:
+        links: Pairs of nodes.
+        size: Number of nodes.
+
+    Returns:
+        (size, size).
+    """
+    found = np.zeros((size, size))
+    for first, second in links:
+        found[[first, second], [first, second]] += 1
+        found[[first, second], [second, first]] -= 1
+    return found
 
 
 def _project(values: NDArray[np.float64], mean: float) -> NDArray[np.float64]:

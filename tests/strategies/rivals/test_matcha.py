@@ -12,12 +12,12 @@ from strategies.rivals.matcha import (
     Plan,
     best_step,
     contraction,
-    laplacian,
     mix,
     mixing_matrix,
 )
 from strategies.rivals.method import Ask, Memory, SiloAnswer, SiloTask, Terms
 from strategies.settings import RunSettings
+from strategies.topologies.matcha import laplacian
 from strategies.topologies.trees import Pair
 
 STEP = {"a": 1.0, "b": 10.0, "c": 100.0, "d": 1000.0}
