@@ -160,6 +160,8 @@ class _Game:
         self.line = self.screen.add_task("", total=None, left="")
         self.open: dict[str, Job] = {}  # by id, the most urgent first
         self.trainings: dict[str, str] = {}  # ids of those jobs
+        # Those that were begun: one may have its result before its worker tells.
+        self.begun: dict[str, Job] = {}
         self.noted: set[str] = set()  # ids of finished jobs
         self.undecided = 0  # final jobs whose trial is not chosen yet
 
@@ -199,10 +201,11 @@ class _Game:
             # Of two jobs with one training, the second opens what the first keeps.
             if self.trainings[name] not in pool.trainings:
                 write_job(self.plan.study, job)
+                self.begun[name] = job
                 pool.begin(name, self.trainings[name])
 
     def _tell(self, ended: Ended) -> None:
-        job = self.open[ended.job]
+        job = self.begun[ended.job]
         reason = ended.reason
         if not reason and self.known.result(job) is None:
             reason = "It left no result."
@@ -222,7 +225,7 @@ class _Game:
     def _show(self, pool: Pool) -> None:
         done = len(self.noted) + len(self.known.failures)
         left = self.pace.seconds_left(list(self.open.values()), self.undecided)
-        rows = dict.fromkeys(self.open[name].row for name in pool.running)
+        rows = dict.fromkeys(self.begun[name].row for name in pool.running)
         self.screen.update(
             self.line,
             total=done + len(self.open) + self.undecided,

@@ -1,8 +1,11 @@
 """How a study keeps house while it is played, and how long it says it will take."""
 
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from experiments.study.jobs import (
     job_id,
@@ -12,7 +15,8 @@ from experiments.study.jobs import (
 )
 from experiments.study.pace import Pace, hours
 from experiments.study.plan import Plan
-from experiments.study.run import Progressed, prune
+from experiments.study.pool import Ended
+from experiments.study.run import Prepared, Progressed, _Game, prune
 from experiments.study.spec import Job
 from experiments.study.steps import OWN, Budget, RoundSteps
 from tests.experiments.study.tiny import plan_of, row
@@ -105,3 +109,42 @@ def test_times_are_told_in_minutes_or_hours() -> None:
     assert hours(20) == "about 1 min left"
     assert hours(1800) == "about 30 min left"
     assert hours(9000) == "about 2.5 h left"
+
+
+class EagerPool:
+    """Every result is there at once, but the workers tell of them one by one."""
+
+    has_room = True
+
+    def __init__(self, plan: Plan) -> None:
+        self.jobs = {
+            job_id(job): job
+            for scenario, row_ in plan.pairs()
+            for job in plan.final_jobs(scenario, row_, 0)
+        }
+        self.plan = plan
+        self.running: dict[str, float] = {}
+        self.trainings: set[str] = set()
+
+    def begin(self, job: str, training: str) -> None:
+        self.running[job] = 0.0
+        self.trainings.add(training)
+        content = {"validation": {"dice": 0.5}, "cost": {"seconds": 1.0}}
+        write_result(self.plan.study, self.jobs[job], content, duration_s=2.0)
+
+    def wait(self, timeout_s: float) -> list[Ended]:
+        name = next(iter(self.running))
+        del self.running[name]
+        return [Ended(name, "", 2.0)]
+
+
+def test_a_result_may_be_there_before_its_worker_tells_of_it(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, row("A"), row("B", train__steps=2))
+    steps = RoundSteps(1, {OWN: Counter({"silo-1": 1})})
+    budgets = {("apart", name, 0): Budget(2, (steps,)) for name in "AB"}
+    console = Console(file=StringIO())
+    game = _Game(Prepared(plan, budgets), (), console, 2, track=False)
+    pool = EagerPool(plan)
+    game.play(pool)  # type: ignore[arg-type]
+    assert game.noted == set(pool.jobs)
+    assert game.known.failures == {}
