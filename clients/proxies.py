@@ -5,7 +5,8 @@ by frame if the settings say so; with equal weights this is FedDF (Lin et al., N
 2020). The simulator's masks are left out on purpose: proxies stand for frames of which
 nobody has any. Where masks may be used, training on them beats any weighing of
 teachers; `proxy_labels` "simulated" does so, as what distillation has to be compared
-with. Plain torch; knows nothing of Flower.
+with, and `edge_weight` "oracle" weighs the teachers by them, a gate that knows the
+truth. Plain torch; knows nothing of Flower.
 """
 
 import functools
@@ -114,21 +115,29 @@ def distil_on_proxies(
             settings=settings,
         )
 
+    is_oracle = settings.edge_weight == "oracle"
+    if is_oracle:
+        _check_outlines(plan, "fedefm.edge-weight = 'softmax'")
     data = replace(plan.data, frame_size=image_size)
-    return descend(model, proxy_frames(data, plan.seed), plan, device, loss_of)
+    frames = proxy_frames(data, plan.seed, labelled=is_oracle)
+    return descend(model, frames, plan, device, loss_of)
 
 
 def _train_on_masks(
     model: SegmentationNetwork, plan: TrainPlan, device: torch.device, image_size: int
 ) -> TrainReport:
-    if not isinstance(plan.task, Segmentation):
-        raise SettingsError(
-            "The simulator's masks teach to outline devices, and this run tells data "
-            "types apart. Set fedefm.proxy-labels = 'none'."
-        )
+    _check_outlines(plan, "fedefm.proxy-labels = 'none'")
     data = replace(plan.data, frame_size=image_size)
     frames = proxy_frames(data, plan.seed, labelled=True)
     return train_on_labels(model, frames, plan, device)
+
+
+def _check_outlines(plan: TrainPlan, remedy: str) -> None:
+    if not isinstance(plan.task, Segmentation):
+        raise SettingsError(
+            "The simulator's masks show the outlines of devices, and this run tells "
+            f"data types apart. Set {remedy}."
+        )
 
 
 def proxy_frames(

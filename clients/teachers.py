@@ -18,6 +18,7 @@ from torch.func import functional_call
 from clients.data.batches import Batch
 from clients.optimisation import TrainReport
 from clients.tasks import Segmentation, Task
+from models.losses import soft_dice_loss
 from models.network import SegmentationNetwork, SegmentationOutput
 from models.taps import forward_with_tap
 from models.weights import check_weights, weights_digest
@@ -187,7 +188,7 @@ class Panel:
 
         Args:
             student: The student's own pass over the batch, with its tapped features.
-            batch: The frames; of the labels nothing is used.
+            batch: The frames; of the labels nothing is used, but by the oracle.
             report: Gets scores, gaps, weights and the scores of the controls.
             classes: (batch, classes), bool: which classes are taught; None = all.
 
@@ -196,7 +197,12 @@ class Panel:
         """
         answers = self._bank.ask(batch.images)
         taught, controls = self._score(student, answers)
-        weights = edge_weights(taught.score, self.settings, self._generator)
+        scores = taught.score
+        if self.settings.edge_weight == "oracle" and self._teachers:
+            scores = torch.stack(
+                [_dice_by_frame(answers[name], batch) for name in self._teachers]
+            )
+        weights = edge_weights(scores, self.settings, self._generator)
         report.note("scores", _means(taught))
         report.note("gaps", dict(zip(self._teachers, taught.gap.amax(1), strict=True)))
         report.note(
@@ -297,3 +303,15 @@ def _means(scores: Scores) -> dict[str, Tensor]:
         name: row.detach().mean()
         for name, row in zip(scores.teachers, scores.emd, strict=True)
     }
+
+
+def _dice_by_frame(answer: SegmentationOutput, batch: Batch) -> Tensor:
+    """Return the soft Dice of every frame with its labels, (batch,)."""
+    parts = (answer.logits, batch.masks, batch.annotated, batch.valid)
+    one_by_one = zip(*(part.split(1) for part in parts), strict=True)
+    return torch.stack(
+        [
+            1 - soft_dice_loss(logits, masks, annotated, valid=valid)
+            for logits, masks, annotated, valid in one_by_one
+        ]
+    )

@@ -4,7 +4,8 @@
 A round, synchronous from theta(k):
 
 1. *route*: every silo's model is trained by its neighbours on their frames (eq. 1) and
-   comes home, relayed by the server,
+   comes home, relayed by the server (or, with `route` "tour", which is ours, one model
+   visits the silos in turn, see `strategies/tour.py`),
 2. *teach* and *weigh*: every silo learns from its labels and its teachers, each weighed
    by the EMD between their features (eqs. 2 to 12),
 3. *accumulate*: Theta is the mean of the silos that took part (eq. 13, normalised),
@@ -34,7 +35,8 @@ from strategies.federation_state import FederationState
 from strategies.own_rounds import OwnRounds
 from strategies.route import Requests, Teachers
 from strategies.teach import Send, find_teachers, remember
-from strategies.topology import Topology, build_topology
+from strategies.topology import Neighbours, Topology, build_topology
+from strategies.tour import play_tour
 
 log = logging.getLogger(__name__)
 
@@ -172,16 +174,18 @@ class FedEFM(OwnRounds):
         number = state.round_number + 1
         neighbours = self.topology.neighbours(number)
         prototypes = self._ask_prototypes(state, number, send)
-        experts: Teachers = {}
-        teachers = find_teachers(self.requests, self.settings, state, neighbours, send)
-        if self.settings.accumulate == "students+experts":
-            teachers = remember(teachers, experts)
-        # Lazily: a silo's request leaves as soon as its own teachers are back, and
-        # the server never holds those of two silos.
-        requests = self.requests.training(
-            state, number, teachers, self.settings, prototypes
-        )
-        students, theta = self._collect(state, experts, send(requests))
+        if self.settings.route == "tour":
+            students, theta = play_tour(
+                self.requests,
+                self.settings,
+                state,
+                neighbours,
+                prototypes,
+                send,
+                keep=self.keep,
+            )
+        else:
+            students, theta = self._exchange(state, neighbours, prototypes, send)
         if number > 0 and self.settings.teach_on == "proxy":
             theta = self._teach_on_proxies(state, number, theta, students, send)
         list(send(self.requests.evaluation(theta, number)))  # the grid's owner adds up
@@ -194,6 +198,26 @@ class FedEFM(OwnRounds):
                 share=self.settings.feedback_share,
             )
         return replace(state, round_number=number, theta=theta, students=students)
+
+    def _exchange(
+        self,
+        state: FederationState,
+        neighbours: Neighbours,
+        prototypes: Mapping[str, State],
+        send: Send,
+    ) -> tuple[dict[str, State], State]:
+        """Let all silos train side by side, with their teachers."""
+        number = state.round_number + 1
+        experts: Teachers = {}
+        teachers = find_teachers(self.requests, self.settings, state, neighbours, send)
+        if self.settings.accumulate == "students+experts":
+            teachers = remember(teachers, experts)
+        # Lazily: a silo's request leaves as soon as its own teachers are back, and
+        # the server never holds those of two silos.
+        requests = self.requests.training(
+            state, number, teachers, self.settings, prototypes
+        )
+        return self._collect(state, experts, send(requests))
 
     def _ask_prototypes(
         self, state: FederationState, number: int, send: Send

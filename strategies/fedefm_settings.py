@@ -11,20 +11,22 @@ from typing import Any, ClassVar
 from strategies.setting_rules import at_least, check, one_of, share
 
 PRESETS = ("default", "paper")
+ROUTES = ("exchange", "tour")
 TOPOLOGY_NAMES = ("ring", "complete", "star", "mst", "mbst", "matcha", "edges")
 TEACHERS = ("overseas", "neighbour", "global", "none")
 TEACH_ON = ("student", "host", "proxy")
 PROXY_LABELS = ("none", "simulated")
 DISTILLED_CLASSES = ("all", "unannotated")
-EDGE_WEIGHTS = ("emd", "one", "random", "softmax")
+EDGE_WEIGHTS = ("emd", "one", "random", "softmax", "oracle")
 WEIGHT_SCOPES = ("teacher", "loss")
 WEIGHT_UNITS = ("batch", "sample")
 SCORES = ("raw", "common")
 SOLVERS = ("exact", "sinkhorn")
-ACCUMULATED = ("students", "students+experts")
+ACCUMULATED = ("students", "students+experts", "last")
 FEEDBACKS = ("none", "mean", "neighbours")
 
 PAPER: dict[str, Any] = {
+    "route": "exchange",
     "teachers": "overseas",
     "teach_on": "student",
     "distil_classes": "all",
@@ -53,6 +55,7 @@ class FedEFMSettings:
 
     preset: str
     # Route.
+    route: str
     topology: str
     underlay: str  # "", "gaia", "amazon" or the absolute path of a GML/GraphML file
     edges: str  # of topology "edges": "teacher>student, teacher>student"
@@ -99,6 +102,13 @@ class FedEFMSettings:
             *self._teach_problems(),
             *self._weigh_problems(),
             *one_of("fedefm.accumulate", self.accumulate, ACCUMULATED),
+            *check(
+                (self.accumulate != "last" or self.route == "tour")
+                and (self.accumulate != "students+experts" or self.route != "tour"),
+                "fedefm.accumulate = 'last' goes with fedefm.route = 'tour' and "
+                "'students+experts' with 'exchange', got "
+                f"'{self.accumulate}' and '{self.route}'",
+            ),
             *one_of("fedefm.feedback", self.feedback, FEEDBACKS),
             *share("fedefm.feedback-share", self.feedback_share),
             *at_least("fedefm.feedback-period", self.feedback_period, 1),
@@ -134,6 +144,16 @@ class FedEFMSettings:
 
     def _route_problems(self) -> list[str]:
         return [
+            *one_of("fedefm.route", self.route, ROUTES),
+            *check(
+                self.route != "tour"
+                or (self.teachers != "overseas" and self.teach_on != "host")
+                or self.teach_on == "proxy",
+                "fedefm.route = 'tour' trains one model silo after silo and nobody's "
+                "model abroad; it needs fedefm.teachers = 'none', 'neighbour' or "
+                "'global' and fedefm.teach-on = 'student' or 'proxy', got "
+                f"'{self.teachers}' and '{self.teach_on}'",
+            ),
             *one_of("fedefm.topology", self.topology, TOPOLOGY_NAMES),
             *check(
                 (self.topology == "edges") == bool(self.edges.strip()),
@@ -175,6 +195,12 @@ class FedEFMSettings:
     def _weigh_problems(self) -> list[str]:
         return [
             *one_of("fedefm.edge-weight", self.edge_weight, EDGE_WEIGHTS),
+            *check(
+                self.edge_weight != "oracle" or self.teach_on == "proxy",
+                "fedefm.edge-weight = 'oracle' weighs teachers by the simulator's "
+                "masks and needs fedefm.teach-on = 'proxy', "
+                f"got '{self.teach_on}'",
+            ),
             *check(
                 self.weight_temperature > 0,
                 f"fedefm.weight-temperature must be > 0, got {self.weight_temperature}",

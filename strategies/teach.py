@@ -37,22 +37,50 @@ def find_teachers(
         Every silo, sorted, and its teachers by the name of their host.
     """
     number = state.round_number + 1
-    kind = settings.teachers
-    if number == 0 or settings.teach_on == "proxy":
-        kind = "none"
-    if kind == "overseas":
+    if _who_teaches(settings, number) == "overseas":
         replies = send(requests.overseas(state, number, neighbours))
         for silo, found in requests.sort_experts(replies, neighbours):
             _name_missing(number, silo, found, neighbours[silo])
             yield silo, found
         return
     for silo in sorted(state.students):
-        if kind == "global":
-            yield silo, {"global": state.theta}
-        elif kind == "neighbour":
-            yield silo, {host: state.students[host] for host in neighbours[silo]}
-        else:
-            yield silo, {}
+        yield (
+            silo,
+            models_that_teach(
+                settings, number, silo, state.students, state, neighbours
+            ),
+        )
+
+
+def models_that_teach(
+    settings: FedEFMSettings,
+    number: int,
+    silo: str,
+    models: Mapping[str, State],
+    state: FederationState,
+    neighbours: Neighbours,
+) -> dict[str, State]:
+    """Return the teachers of a silo that exist already and have not to be trained.
+
+    Args:
+        settings: Who teaches.
+        number: Of the round; nobody teaches in round 0.
+        silo: Who is taught.
+        models: Of every silo.
+        state: Whose accumulated model teaches, with `teachers` "global".
+        neighbours: Of the round.
+    """
+    kind = _who_teaches(settings, number)
+    if kind == "global":
+        return {"global": state.theta}
+    if kind == "neighbour":
+        return {host: models[host] for host in neighbours[silo]}
+    return {}
+
+
+def _who_teaches(settings: FedEFMSettings, number: int) -> str:
+    is_silent = number == 0 or settings.teach_on == "proxy"
+    return "none" if is_silent else settings.teachers
 
 
 def _name_missing(

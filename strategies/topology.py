@@ -245,3 +245,16 @@ def _teachers(silos: Sequence[str], edges: Iterable[tuple[str, str]]) -> Neighbo
     for teacher, student in edges:
         found[student].add(teacher)
     return {silo: tuple(sorted(teachers)) for silo, teachers in found.items()}
+
+
+def tour_order(silos: Sequence[str], number: int) -> tuple[str, ...]:
+    """Return the silos in the order in which a round visits them.
+
+    Args:
+        silos: Names, sorted.
+        number: Of the round. Round 1 starts with the first silo; the start moves on by
+            one every round, so that nobody is always last, since what was seen last
+            is remembered best.
+    """
+    first = (number - 1) % len(silos)
+    return (*silos[first:], *silos[:first])

@@ -157,7 +157,8 @@ def edge_weights(
         settings: With `weight_per` "batch" all frames of a teacher share the weight
             of its mean score. `edge_weight`: "emd" is the score, 0 where negative (a
             teacher that points the other way teaches nothing); "softmax" is that over
-            the teachers at `weight_temperature`; "one" and "random" (uniform on 0 to
+            the teachers at `weight_temperature`, and "oracle" the same of scores that
+            are what only labels can tell; "one" and "random" (uniform on 0 to
             1) are the controls that show what the score adds.
         generator: CPU source of the random weights.
 
@@ -178,7 +179,7 @@ def edge_weights(
         # Row by row, so that a mean does not depend on how many teachers there are.
         means = torch.stack([row.mean() for row in scores])
         scores = means[:, None].expand(teachers, batch)
-    if settings.edge_weight == "softmax":
+    if settings.edge_weight in ("softmax", "oracle"):
         return (scores / settings.weight_temperature).softmax(0)
     weights = scores.clamp_min(0.0)
     if settings.score == "common":

@@ -34,6 +34,9 @@ TRAINED_FILE, THETA_FILE = "trained.json", "theta.safetensors"
 DIGEST_LENGTH = 10
 FOR_THE_TABLES = ("study", "group", "steps_table")
 """What a job says for its place in a table; no number depends on it."""
+LATER = {"fedefm.route": "exchange"}
+"""Settings that came after results were kept, at the value they had until then: there
+they are left out of an id, so that a new setting does not throw results away."""
 OF_TRAINING = ("kind", "settings", "sites", "pooled_factor")
 
 
@@ -217,8 +220,14 @@ def _told(study: Path, job: Job) -> dict[str, Any]:
 
 
 def _facts(job: Job) -> dict[str, Any]:
+    settings = {
+        key: value
+        for key, value in job.settings.items()
+        if key not in LATER or value != LATER[key]
+    }
     return {
         **asdict(job),
+        "settings": settings,
         "sites": _sites(job.sites, Path(job.sites).stat().st_mtime_ns),
     }
 

@@ -31,6 +31,7 @@ from strategies.rivals.method import (
     Step,
     Visit,
 )
+from strategies.topology import tour_order
 
 FORMER = "former self"
 
@@ -41,16 +42,10 @@ class Relay(Method):
     def play(self, memory: Memory, number: int, ask: Ask) -> Memory:
         """Send the model round once, a phase for every visit."""
         traveller = memory.theta
-        for silo in self.order(number):
+        for silo in tour_order(self.terms.silos, number):
             for answer in ask([SiloTask(silo, traveller)]):
                 traveller = answer.weights
         return replace(memory, theta=traveller)
-
-    def order(self, number: int) -> tuple[str, ...]:
-        """Return the silos in the order of a round; the first starts as names do."""
-        silos = self.terms.silos
-        first = (number - 1) % len(silos)
-        return (*silos[first:], *silos[:first])
 
 
 class FormerSelf(Objective):

@@ -1,119 +1,21 @@
 """FedEFM's choreography on hospitals that do arithmetic instead of training.
 
-A model is one number. Training abroad adds the host's step, distilling moves the
-student by its own step and to the mean of its teachers, so every weight can be
-followed by hand.
+The hospitals are those of `arithmetic_hospitals.py`.
 """
 
 import dataclasses
 
 import pytest
 import torch
-from flwr.app import ArrayRecord, Context, Message
-from flwr.clientapp import ClientApp
+from flwr.app import Message
 
 from strategies import messages
 from strategies.fedefm import FedEFM
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
 from strategies.settings import RunSettings
-from tests.federation import WORKS, Fault, InProcessGrid
-
-NAMES = ("alpha", "beta", "gamma")
-STEP = {"alpha": 1.0, "beta": 10.0, "gamma": 100.0}
-
-
-def make_app(calls: list[tuple[str, str, str, float]]) -> ClientApp:
-    app = ClientApp()
-
-    def answer(message: Message, context: Context, value: float) -> Message:
-        site = NAMES[int(context.node_config["partition-id"])]
-        job = messages.unpack_job(message)
-        content = messages.pack_reply(
-            site, {}, state={"w": torch.tensor([value])}, owner=job.owner
-        )
-        return Message(content, reply_to=message)
-
-    def read(message: Message, context: Context) -> tuple[str, messages.Job, float]:
-        site = NAMES[int(context.node_config["partition-id"])]
-        job = messages.unpack_job(message)
-        value = job.weights["w"].item()
-        calls.append((message.metadata.message_type, site, job.owner, value))
-        return site, job, value
-
-    @app.train()
-    def local(message: Message, context: Context) -> Message:
-        site, _, value = read(message, context)
-        return answer(message, context, value + STEP[site])
-
-    @app.train("overseas")
-    def overseas(message: Message, context: Context) -> Message:
-        site, _, value = read(message, context)
-        return answer(message, context, value + STEP[site])
-
-    @app.train("proxy")
-    def proxy(message: Message, context: Context) -> Message:
-        site, job, value = read(message, context)
-        taught = [teacher["w"].item() for teacher in job.teachers.values()]
-        calls.append(("teachers", site, ",".join(job.teachers), sum(taught)))
-        return answer(message, context, value + 1000.0)
-
-    @app.query("prototypes")
-    def prototypes(message: Message, context: Context) -> Message:
-        site, _, value = read(message, context)
-        content = messages.pack_reply(
-            site, {}, state={messages.TOKENS: torch.full((2, 3), value + STEP[site])}
-        )
-        return Message(content, reply_to=message)
-
-    @app.train("distil")
-    def distil(message: Message, context: Context) -> Message:
-        site, job, value = read(message, context)
-        taught = [teacher["w"].item() for teacher in job.teachers.values()]
-        calls.append(("teachers", site, ",".join(job.teachers), sum(taught)))
-        for host, tokens in job.prototypes.items():
-            calls.append(("tokens", site, host, tokens.sum().item() / tokens.numel()))
-        if job.common is not None:
-            calls.append(("common", site, "", job.common["w"].item()))
-        mean = sum(taught) / len(taught) if taught else value
-        return answer(message, context, (value + mean) / 2)
-
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        site, _, _ = read(message, context)
-        return Message(messages.pack_reply(site, {}), reply_to=message)
-
-    return app
-
-
-@dataclasses.dataclass
-class Played:
-    calls: list[tuple[str, str, str, float]]
-    thetas: dict[int, float]
-    strategy: FedEFM
-
-    def of(self, kind: str) -> list[tuple[str, str, float]]:
-        return [call[1:] for call in self.calls if call[0] == kind]
-
-
-def play(
-    settings: FedEFMSettings,
-    rounds: int,
-    faults: dict[int, Fault] | None = None,
-    state: FederationState | None = None,
-) -> Played:
-    calls: list[tuple[str, str, str, float]] = []
-    grid = InProcessGrid(make_app(calls), {}, 3, faults=faults)
-    roster = {name: 1000 - index for index, name in enumerate(NAMES)}
-    strategy = FedEFM(settings, roster, state=state)
-    thetas: dict[int, float] = {}
-
-    def note(round_number: int, theta: ArrayRecord) -> None:
-        thetas[round_number] = messages.to_state(theta)["w"].item()
-
-    start = messages.from_state({"w": torch.tensor([0.0])})
-    strategy.start(grid, start, num_rounds=rounds, evaluate_fn=note)
-    return Played(calls, thetas, strategy)
+from tests.federation import WORKS
+from tests.strategies.arithmetic_hospitals import NAMES, play
 
 
 @pytest.fixture

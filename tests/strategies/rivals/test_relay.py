@@ -49,8 +49,6 @@ def test_the_first_moves_on_every_round_so_that_nobody_is_always_last(
     terms: Terms,
 ) -> None:
     method = Relay(terms)
-    orders = ["".join(method.order(number)) for number in range(1, 5)]
-    assert orders == ["abc", "bca", "cab", "abc"]
     seen: list[tuple[str, float]] = []
     method.play(method.begin(START), 2, asker(seen))
     assert [silo for silo, _ in seen] == ["b", "c", "a"]
