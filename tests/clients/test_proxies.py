@@ -208,6 +208,37 @@ def test_masks_cannot_teach_to_tell_data_types_apart(
         learn(dataclasses.replace(plan, task=task), settings)
 
 
+def test_an_oracle_sees_the_masks_and_no_other_gate_does(
+    plan: TrainPlan, fedefm: FedEFMSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    honest = proxies.proxy_frames
+
+    def note(*arguments: object, **options: object) -> FrameSet:
+        asked.append(options["labelled"])
+        return honest(*arguments, **options)
+
+    monkeypatch.setattr(proxies, "proxy_frames", note)
+    gates = ("oracle", "softmax", "one")
+    states = [
+        learn(plan, dataclasses.replace(fedefm, edge_weight=one, weight_per="sample"))[
+            0
+        ]
+        for one in gates
+    ]
+    assert asked == [True, False, False]
+    assert not same(states[0], states[2])
+
+
+def test_an_oracle_cannot_judge_who_tells_data_types_apart(
+    plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    settings = dataclasses.replace(fedefm, edge_weight="oracle")
+    task = SourceClassification(("human",), torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(SettingsError, match=r"edge-weight = 'softmax'"):
+        learn(dataclasses.replace(plan, task=task), settings)
+
+
 def test_masks_of_proxies_need_proxies(run_config: dict[str, SettingValue]) -> None:
     labelled = {**run_config, "fedefm.proxy-labels": "simulated"}
     with pytest.raises(

@@ -6,6 +6,7 @@ from unittest import mock
 
 import pytest
 import torch
+from monai.losses import DiceLoss
 
 from clients.data.batches import Batch
 from clients.optimisation import TrainReport
@@ -247,3 +248,29 @@ def test_with_nobody_to_score_nothing_is_needed(common: FedEFMSettings) -> None:
     lesson = panel.teach(student.forward_with_features(images()), batch(), report)
     assert lesson.losses == lesson.weights == []
     assert report == TrainReport()
+
+
+def test_an_oracle_weighs_teachers_by_their_dice_with_the_labels(
+    common: FedEFMSettings,
+) -> None:
+    settings = dataclasses.replace(
+        common, score="raw", edge_weight="oracle", weight_temperature=0.1
+    )
+    masks = torch.rand(3, 2, SIZE, SIZE, generator=torch.Generator().manual_seed(8))
+    shown = dataclasses.replace(batch(), masks=(masks > 0.7).to(torch.uint8))
+    teachers = {name: state("unet", 0) for name in "ab"}
+    teachers["b"]["head.bias"] += torch.tensor([-2.0, 3.0])
+    student = build("unet")
+    panel = Panel(student, teachers, CPU, settings=settings, seed=1)
+    lesson = panel.teach(
+        student.forward_with_features(shown.images), shown, TrainReport()
+    )
+    # By MONAI, which knows nothing of our losses; both smooth by 1.
+    dice = DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0, reduction="none")
+    fits = [
+        1 - dice(answer.logits, shown.masks).flatten(1).mean(1)
+        for answer in lesson.answers.values()
+    ]
+    expected = (torch.stack(fits) / 0.1).softmax(0)
+    torch.testing.assert_close(torch.stack(lesson.weights), expected)
+    assert float(expected.std()) > 0.05  # else everything would agree
