@@ -18,6 +18,7 @@ from experiments.study.statistics import SHARE, reach
 
 NEEDED = {"scenario", "row", "seed", "trial", "purpose"}
 NOT_YET = "has no result yet"
+NOT_BEGUN = "was not begun"
 
 
 def read_findings(folder: Path, spec: StudySpec) -> Findings:
@@ -161,9 +162,19 @@ def _problems(
         for job, why in broken
         if job["purpose"] == "final"
     }
+    seeds: dict[tuple[Key, str], list[int]] = {}
     for key, seed in missing:
-        why = reasons.get((key, seed), "was not begun")
-        yield f"scenario {key.scenario}, row {key.row}, seed {seed}: {why}"
+        seeds.setdefault((key, reasons.get((key, seed), NOT_BEGUN)), []).append(seed)
+    not_begun: dict[str, list[str]] = {}
+    for (key, why), ones in seeds.items():
+        if why == NOT_BEGUN and len(ones) == len(spec.seeds):
+            not_begun.setdefault(key.scenario, []).append(key.row)
+            continue
+        which = "seed" if len(ones) == 1 else "seeds"
+        numbers = ", ".join(map(str, ones))
+        yield f"scenario {key.scenario}, row {key.row}, {which} {numbers}: {why}"
+    for scenario, names in not_begun.items():
+        yield f"scenario {scenario}, rows not begun: {'; '.join(names)}"
     rows = {row.name for row in spec.rows}
     for job, why in broken:
         if job["purpose"] == "tune" and job["row"] in rows and why != NOT_YET:

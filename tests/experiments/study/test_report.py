@@ -101,6 +101,13 @@ def test_missing_runs_stand_at_the_top(written: list[Path]) -> None:
     assert "- scenario all unseen, row Local, seed 2: was not begun" in head
 
 
+def test_rows_of_which_nothing_is_there_share_a_line(tmp_path: Path) -> None:
+    put_rows(tmp_path, {"FedAvg": [0.5, 0.5, 0.5]})
+    text = text_of(tmp_path, study(row("FedAvg"), row("FedProx"), row("SCAFFOLD")))
+    assert "- scenario all unseen, rows not begun: FedProx; SCAFFOLD\n" in text
+    assert text.count("FedProx") == 1 + text.split("##", 1)[1].count("FedProx")
+
+
 def test_a_complete_study_says_so(tmp_path: Path) -> None:
     put_rows(tmp_path, {"FedAvg": [0.5, 0.5, 0.5]})
     assert "All 3 runs have results." in text_of(tmp_path, study(row("FedAvg")))
