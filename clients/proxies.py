@@ -21,7 +21,7 @@ from clients.data.frames import FrameSet, join_frames
 from clients.optimisation import TrainPlan, TrainReport, descend
 from clients.sources import SimulatedSource, load_simulated
 from clients.tasks import Segmentation
-from clients.teachers import Panel
+from clients.teachers import Lesson, Panel
 from clients.training import train_on_labels
 from models.network import SegmentationNetwork
 from models.taps import forward_with_tap
@@ -43,6 +43,9 @@ PROXY_DOMAINS = (
     "random-2",
     "random-3",
 )
+THRESHOLD = 0.5
+"""Of the weighed mean of probabilities, with `proxy_labels` "teachers"."""
+
 PATIENTS = 4  # of each domain, one frame each
 
 
@@ -59,7 +62,9 @@ def distil_on_proxies(
 ) -> TrainReport:
     """Let all teachers teach the accumulated model on simulated, unlabelled frames.
 
-    With `proxy_labels` "simulated" the masks of the same frames teach it and nobody
+    With `proxy_labels` "teachers" it learns, by the run's own loss of labels, the masks
+    that the weighed mean of their probabilities draws, in place of the probabilities.
+    With "simulated" the masks of the same frames teach it and nobody
     else is asked: the same steps of plain training on labels.
 
     Args:
@@ -76,8 +81,8 @@ def distil_on_proxies(
             before the first step.
 
     Returns:
-        Loss, score, gap and weight of every step, and no label loss; or, with masks,
-        the label loss alone.
+        Loss, score, gap and weight of every step, and no label loss; or, with the
+        simulator's masks, the label loss alone.
 
     Raises:
         TrainingError: If the loss is not finite or the deadline passes.
@@ -104,9 +109,16 @@ def distil_on_proxies(
         task=plan.task,
     )
 
+    from_masks = settings.proxy_labels == "teachers"
+    if from_masks:
+        _check_outlines(plan, "fedefm.proxy-labels = 'none'")
+    label_loss = plan.task.label_loss(plan.settings)
+
     def loss_of(batch: Batch, report: TrainReport) -> Tensor:
         student = forward_with_tap(model, batch.images, settings.tap)
         lesson = panel.teach(student, batch, report)
+        if from_masks:
+            return label_loss(student, _marked(batch, lesson))
         return multishot_loss(
             student.logits.new_zeros(()),
             lesson.losses,
@@ -121,6 +133,21 @@ def distil_on_proxies(
     data = replace(plan.data, frame_size=image_size)
     frames = proxy_frames(data, plan.seed, labelled=is_oracle)
     return descend(model, frames, plan, device, loss_of)
+
+
+def _marked(batch: Batch, lesson: Lesson) -> Batch:
+    """Return a batch with the masks that its teachers, as weighed, agree on."""
+    weights = torch.stack([one.expand(len(batch)) for one in lesson.weights])
+    answers = torch.stack([one.logits.sigmoid() for one in lesson.answers.values()])
+    # Where nobody counts, all count alike.
+    weights = torch.where(weights.sum(0) > 0, weights, torch.ones_like(weights))
+    shares = weights / weights.sum(0)
+    agreed = (shares[:, :, None, None, None] * answers).sum(0)
+    return replace(
+        batch,
+        masks=(agreed > THRESHOLD).to(batch.masks.dtype),
+        annotated=torch.ones_like(batch.annotated),
+    )
 
 
 def _train_on_masks(

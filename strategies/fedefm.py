@@ -265,7 +265,7 @@ class FedEFM(OwnRounds):
     @property
     def _teachers_are_asked(self) -> bool:
         """Tell whether silos teach on proxies, or the simulator's masks do."""
-        return self.settings.proxy_labels == "none"
+        return self.settings.proxy_labels != "simulated"
 
     def _teach_on_proxies(
         self,

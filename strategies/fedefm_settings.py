@@ -15,7 +15,7 @@ ROUTES = ("exchange", "tour")
 TOPOLOGY_NAMES = ("ring", "complete", "star", "mst", "mbst", "matcha", "edges")
 TEACHERS = ("overseas", "neighbour", "global", "none")
 TEACH_ON = ("student", "host", "proxy")
-PROXY_LABELS = ("none", "simulated")
+PROXY_LABELS = ("none", "teachers", "simulated")
 DISTILLED_CLASSES = ("all", "unannotated")
 EDGE_WEIGHTS = ("emd", "one", "random", "softmax", "oracle")
 WEIGHT_SCOPES = ("teacher", "loss")
@@ -66,7 +66,7 @@ class FedEFMSettings:
     teach_on: str
     proxy_steps: int  # steps of Theta on proxy frames, with teach_on = proxy
     proxy_site: str  # who takes them; "" = each site in turn
-    proxy_labels: str  # "simulated": the simulator's masks teach, and no silo
+    proxy_labels: str  # whose masks teach in place of the silos' probabilities
     distil_classes: str
     beta: float  # 0 to 1, eq. (11)
     beta_ramp_rounds: int
@@ -173,8 +173,8 @@ class FedEFMSettings:
             *one_of("fedefm.proxy-labels", self.proxy_labels, PROXY_LABELS),
             *check(
                 self.proxy_labels == "none" or self.teach_on == "proxy",
-                "fedefm.proxy-labels = 'simulated' trains the accumulated model on "
-                "labelled proxy frames and needs fedefm.teach-on = 'proxy', "
+                f"fedefm.proxy-labels = '{self.proxy_labels}' trains the accumulated "
+                "model on labelled proxy frames and needs fedefm.teach-on = 'proxy', "
                 f"got '{self.teach_on}'",
             ),
             *check(

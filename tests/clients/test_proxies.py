@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from clients import proxies
+from clients.data.batches import Batch
 from clients.data.frames import FrameSet
 from clients.optimisation import TrainPlan, TrainReport
 from clients.proxies import PROXY_DOMAINS, distil_on_proxies, proxy_frames
 from clients.tasks import SourceClassification
+from clients.teachers import Lesson
 from clients.training import train_on_labels
-from models.network import SegmentationNetwork
+from models.network import SegmentationNetwork, SegmentationOutput
 from models.registry import build_model
 from strategies.accumulation import State
 from strategies.fedefm_settings import FedEFMSettings
@@ -237,6 +239,54 @@ def test_an_oracle_cannot_judge_who_tells_data_types_apart(
     task = SourceClassification(("human",), torch.zeros(1, dtype=torch.int64))
     with pytest.raises(SettingsError, match=r"edge-weight = 'softmax'"):
         learn(dataclasses.replace(plan, task=task), settings)
+
+
+def test_the_masks_on_which_weighed_teachers_agree_are_learned(
+    plan: TrainPlan, fedefm: FedEFMSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two teachers of 0.9 and 0.2 agree on a device where the first counts enough."""
+    logits = {
+        name: torch.full((2, 1, 1, 2), value).logit()
+        for name, value in {"a": 0.9, "b": 0.2}.items()
+    }
+    answers = {
+        name: SegmentationOutput(one, torch.zeros(2, 1, 1, 1))
+        for name, one in logits.items()
+    }
+    batch = Batch(
+        torch.zeros(2, 1, 1, 2),
+        torch.zeros(2, 1, 1, 2, dtype=torch.uint8),
+        torch.zeros(2, 1, dtype=torch.bool),
+        torch.ones(2, 1, 1, 2, dtype=torch.bool),
+        torch.zeros(2, dtype=torch.int64),
+    )
+
+    def agreed(*weights: list[float] | float) -> list[int]:
+        lesson = Lesson([], [torch.tensor(one) for one in weights], answers)
+        marked = proxies._marked(batch, lesson)
+        assert bool(marked.annotated.all())
+        assert torch.equal(marked.masks[..., 0], marked.masks[..., 1])
+        return marked.masks[:, 0, 0, 0].tolist()
+
+    # 0.5 * 0.9 + 0.5 * 0.2 = 0.55; 0.4 * 0.9 + 0.6 * 0.2 = 0.48.
+    assert agreed(1.0, 1.0) == [1, 1]
+    assert agreed([2.0, 0.4], [2.0, 0.6]) == [1, 0]
+    assert agreed([0.0, 0.0], [0.0, 1.0]) == [1, 0]  # nobody counts: all alike
+
+
+def test_masks_of_teachers_are_another_lesson_than_their_probabilities(
+    plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    soft, _ = learn(plan, fedefm)
+    marked, report = learn(plan, dataclasses.replace(fedefm, proxy_labels="teachers"))
+    assert not same(soft, marked)
+    assert len(report.losses) == len(report.weights["a"]) == plan.steps
+    task = SourceClassification(("human",), torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(SettingsError, match=r"proxy-labels = 'none'"):
+        learn(
+            dataclasses.replace(plan, task=task),
+            dataclasses.replace(fedefm, proxy_labels="teachers"),
+        )
 
 
 def test_masks_of_proxies_need_proxies(run_config: dict[str, SettingValue]) -> None:
