@@ -76,8 +76,8 @@ def distil_on_proxies(
             nobody annotates a proxy; `beta` does not matter, since nothing else
             teaches.
         image_size: Side of the frames, px, at least that of the network.
-        prototypes: (k, dim) by site, for `score` "common".
-        common: Through whose encoder `score` "common" looks; None = Theta as it is
+        prototypes: (k, dim) by site, for a `score` that needs them.
+        common: Through whose encoder such a score looks; None = Theta as it is
             before the first step.
 
     Returns:
@@ -96,7 +96,7 @@ def distil_on_proxies(
         raise ValueError(
             "Distillation on proxies needs at least one teacher, got none."
         )
-    if common is None and settings.score == "common":
+    if common is None and settings.needs_prototypes:
         common = {name: one.clone() for name, one in model.trainable_state().items()}
     panel = Panel(
         model,

@@ -32,6 +32,7 @@ from strategies.weighing import (
     complete,
     edge_weights,
     raw_scores,
+    standardised_scores,
 )
 
 log = logging.getLogger(__name__)
@@ -143,9 +144,9 @@ class Panel:
             settings: How to teach and weigh.
             seed: Of random weights.
             controls: Models that are scored and teach nothing.
-            prototypes: (k, dim) by host, for `score` "common". A teacher without any
-                gets the mean score of the others.
-            common: Theta, whose encoder makes the tokens of `score` "common".
+            prototypes: (k, dim) by host, for a `score` that needs them. A teacher
+                without any gets the mean score of the others.
+            common: Theta, whose encoder makes the tokens of such a score.
             task: How students and teachers are compared; None = as segmentations.
 
         Raises:
@@ -165,11 +166,11 @@ class Panel:
             name: tokens for name, tokens in (prototypes or {}).items() if len(tokens)
         }
         states = {**teachers, **controls}
-        if settings.score == "common" and states:
+        if settings.needs_prototypes and states:
             if common is None:
                 raise ValueError(
-                    "fedefm.score = 'common' looks through the accumulated model, "
-                    "which did not come along."
+                    f"fedefm.score = '{settings.score}' looks through the accumulated "
+                    "model, which did not come along."
                 )
             states[THETA] = common
             self._name_unscored()
@@ -252,7 +253,10 @@ class Panel:
 
     def _common(self, tokens: Tensor, names: list[str]) -> Scores:
         known = {n: self._prototypes[n] for n in names if n in self._prototypes}
-        return complete(common_scores(tokens, known, self.settings), names)
+        by_prototypes = (
+            common_scores if self.settings.score == "common" else standardised_scores
+        )
+        return complete(by_prototypes(tokens, known, self.settings), names)
 
     def _name_unscored(self) -> None:
         unscored = [name for name in self._teachers if name not in self._prototypes]

@@ -140,8 +140,9 @@ def train_with_teachers(
         beta: Share of the distillation in this round, 0 to 1.
         controls: Models that are scored beside the teachers and teach nothing: the
             diagonal S_ii is a copy of the student trained at home.
-        prototypes: (k, dim) by host, of `find_prototypes`; for `score` "common".
-        common: Theta, through which `score` "common" looks; it needs one.
+        prototypes: (k, dim) by host, of `find_prototypes`, for a `score` that needs
+            them.
+        common: Theta, through which such a score looks; it needs one.
 
     Returns:
         Loss, EMD score and its gap, weight and teacher's own loss of every step.

@@ -223,7 +223,7 @@ class FedEFM(OwnRounds):
         self, state: FederationState, number: int, send: Send
     ) -> dict[str, State]:
         """Ask what stands for every silo's frames, as the accumulated model sees it."""
-        if self.settings.score != "common" or number == 0:
+        if not self.settings.needs_prototypes or number == 0:
             return {}
         replies = send(self.requests.prototypes(state.theta, number))
         return {

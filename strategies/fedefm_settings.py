@@ -20,7 +20,7 @@ DISTILLED_CLASSES = ("all", "unannotated")
 EDGE_WEIGHTS = ("emd", "one", "random", "softmax", "oracle")
 WEIGHT_SCOPES = ("teacher", "loss")
 WEIGHT_UNITS = ("batch", "sample")
-SCORES = ("raw", "common")
+SCORES = ("raw", "common", "standardised")
 SOLVERS = ("exact", "sinkhorn")
 ACCUMULATED = ("students", "students+experts", "last")
 FEEDBACKS = ("none", "mean", "neighbours")
@@ -78,7 +78,7 @@ class FedEFMSettings:
     weight_scope: str
     reduction: str
     score: str
-    prototypes: int  # tokens that stand for a site, with score = common
+    prototypes: int  # tokens that stand for a site, for scores that need them
     tap: str  # "" = the encoder's deepest features
     grid_size: int
     marginals: str
@@ -117,6 +117,11 @@ class FedEFMSettings:
     def effective(self) -> "FedEFMSettings":
         """Return the settings with those of the preset in their place."""
         return self if self.preset == "default" else replace(self, **PAPER)
+
+    @property
+    def needs_prototypes(self) -> bool:
+        """Tell whether scores compare frames with tokens that leave their sites."""
+        return self.score != "raw"
 
     def beta_in(self, round_number: int) -> float:
         """Return the share of distillation in a round.
@@ -211,9 +216,9 @@ class FedEFMSettings:
             *one_of("fedefm.score", self.score, SCORES),
             *at_least("fedefm.prototypes", self.prototypes, 0),
             *check(
-                self.score != "common" or self.prototypes > 0,
-                "fedefm.score = 'common' compares frames with prototype tokens of the "
-                "sites, which leave them; allow it with fedefm.prototypes >= 1, got 0",
+                not self.needs_prototypes or self.prototypes > 0,
+                f"fedefm.score = '{self.score}' compares frames with prototype tokens "
+                "of the sites, which leave them; allow it with fedefm.prototypes >= 1, got 0",
             ),
             *at_least("fedefm.grid-size", self.grid_size, 1),
             *one_of("fedefm.marginals", self.marginals, ("uniform", "cross-reference")),

@@ -120,9 +120,7 @@ class Requests:
                 teachers=_Packer().each(found if distils else {}),
                 prototypes=pack.each({host: prototypes[host] for host in told}),
                 common=(
-                    pack(state.theta)
-                    if distils and settings.score == "common"
-                    else None
+                    pack(state.theta) if distils and settings.needs_prototypes else None
                 ),
             )
 

@@ -45,7 +45,7 @@ def play_tour(
         settings: Who teaches beside the labels of a silo, and what is accumulated.
         state: After the round before; not changed.
         neighbours: Whose snapshots teach at a silo, with `teachers` "neighbour".
-        prototypes: Of the silos, for `score` "common".
+        prototypes: Of the silos, for a `score` that needs them.
         send: Sends the request of a visit.
         keep: Told every snapshot, with its silo and the round.
 

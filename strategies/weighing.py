@@ -106,12 +106,68 @@ def common_scores(
     """
     if not prototypes:
         return _nobody(frame_tokens)
+    known = {name: one.to(frame_tokens) for name, one in prototypes.items()}
+    return _compared(frame_tokens.detach(), known, settings, centred=True)
+
+
+def standardised_scores(
+    frame_tokens: Tensor, prototypes: Mapping[str, Tensor], settings: FedEFMSettings
+) -> Scores:
+    """Score every teacher by how much a frame looks like those of its site.
+
+    Differs from `common_scores` in what is taken as usual. There each set of tokens is
+    centred on itself, which loses how sites differ as a whole (polarity, noise), and
+    the scores are centred over the frames of the batch, which are few. Here every
+    channel is standardised by mean and deviation over the prototypes of all sites, each
+    site counting alike, and scores are centred over the teachers alone, so that a frame
+    is judged the same whoever shares its batch.
+
+    Args:
+        frame_tokens: (batch, n, dim), of the frames through the common encoder.
+        prototypes: (k, dim) of each teacher's site through the same encoder; k may
+            differ.
+        settings: Marginals, solver and whether a batch counts as one frame.
+
+    Returns:
+        Scores of mean 0 over the teachers and deviation 1 over the matrix, or 0;
+        without gradients. A channel in which no prototypes differ counts nothing.
+
+    Raises:
+        ValueError: As `common_scores`.
+    """
+    if not prototypes:
+        return _nobody(frame_tokens)
+    known = {name: one.to(frame_tokens) for name, one in prototypes.items()}
+    centre = torch.stack([one.mean(0) for one in known.values()]).mean(0)
+    spread = torch.stack(
+        [(one - centre).square().mean(0) for one in known.values()]
+    ).mean(0)
+    scale = torch.where(spread > 0, spread.rsqrt(), torch.zeros_like(spread))
+    return _compared(
+        (frame_tokens.detach() - centre) * scale,
+        {name: (one - centre) * scale for name, one in known.items()},
+        settings,
+        centred=False,
+    )
+
+
+def _compared(
+    frame_tokens: Tensor,
+    prototypes: Mapping[str, Tensor],
+    settings: FedEFMSettings,
+    *,
+    centred: bool,
+) -> Scores:
+    """Compare tokens with those of all sites and standardise what is found.
+
+    With `centred` every set is centred on itself, and scores over the frames, too.
+    """
     found = [
         emd_similarity(
-            frame_tokens.detach(),
-            tokens.to(frame_tokens).expand(len(frame_tokens), -1, -1),
+            frame_tokens,
+            tokens.expand(len(frame_tokens), -1, -1),
             marginals=settings.marginals,
-            centred=True,
+            centred=centred,
             solver=settings.solver,
         )
         for tokens in prototypes.values()
@@ -119,7 +175,7 @@ def common_scores(
     emd = torch.stack([one.score for one in found])
     gap = torch.stack([one.transport.gap for one in found])
     compared = emd.mean(1, keepdim=True) if settings.weight_per == "batch" else emd
-    score = _standardised(compared).to(emd.dtype).expand_as(emd)
+    score = _standardised(compared, over_frames=centred).to(emd.dtype).expand_as(emd)
     return Scores(tuple(prototypes), score, gap, emd)
 
 
@@ -182,18 +238,18 @@ def edge_weights(
     if settings.edge_weight in ("softmax", "oracle"):
         return (scores / settings.weight_temperature).softmax(0)
     weights = scores.clamp_min(0.0)
-    if settings.score == "common":
+    if settings.needs_prototypes:
         # Standardised scores of a tie are 0, which must not silence everyone.
         tied = scores.amax(0) == scores.amin(0)
         weights = torch.where(tied, torch.ones_like(weights), weights)
     return weights
 
 
-def _standardised(similarity: Tensor) -> Tensor:
-    """Double-centre (teachers, frames) and divide by the deviation, in float64."""
+def _standardised(similarity: Tensor, *, over_frames: bool) -> Tensor:
+    """Centre (teachers, frames) and divide by the deviation, in float64."""
     centred = similarity.double()
     centred = centred - centred.mean(0)
-    if similarity.shape[1] > 1:
+    if over_frames and similarity.shape[1] > 1:
         centred = centred - centred.mean(1, keepdim=True)
     deviation = centred.square().mean().sqrt()
     if not bool(deviation > NO_SPREAD):

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import ot
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from strategies.weighing import (
     complete,
     edge_weights,
     raw_scores,
+    standardised_scores,
 )
 
 
@@ -155,6 +157,80 @@ def test_scores_that_tell_nothing_are_zero(common: FedEFMSettings) -> None:
         # Then every teacher counts as with w = 1, instead of all being silenced.
         weights = edge_weights(found.score, common, generator())
         assert torch.equal(weights, torch.ones_like(weights))
+
+
+@pytest.fixture
+def standardised(common: FedEFMSettings) -> FedEFMSettings:
+    return change(common, score="standardised")
+
+
+def test_standardised_scores_compare_channels_by_their_spread_over_sites(
+    standardised: FedEFMSettings,
+) -> None:
+    tokens, prototypes = kinds()
+    prototypes["b"] = torch.cat([prototypes["b"]] * 3)  # many count as one site
+    found = standardised_scores(tokens, prototypes, standardised)
+    shown = [one.double().numpy() for one in prototypes.values()]
+    centre = np.mean([one.mean(0) for one in shown], axis=0)
+    spread = np.sqrt(np.mean([((one - centre) ** 2).mean(0) for one in shown], axis=0))
+
+    def cosines(frame: np.ndarray, site: np.ndarray) -> np.ndarray:
+        left, right = (frame - centre) / spread, (site - centre) / spread
+        left /= np.linalg.norm(left, axis=1, keepdims=True)
+        return left @ (right / np.linalg.norm(right, axis=1, keepdims=True)).T
+
+    emd = np.array(
+        [
+            [
+                1 - ot.emd2([], [], 1 - cosines(one, site))
+                for one in tokens.double().numpy()
+            ]
+            for site in shown
+        ]
+    )
+    np.testing.assert_allclose(found.emd, emd, rtol=0, atol=1e-5)
+    centred = emd - emd.mean(0)
+    np.testing.assert_allclose(found.score, centred / centred.std(), rtol=0, atol=1e-3)
+    assert found.score.argmax(0).tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_sites_that_differ_as_a_whole_are_told_apart_when_standardised(
+    common: FedEFMSettings, standardised: FedEFMSettings
+) -> None:
+    """As when one site's frames are inverted or noisier than those of another."""
+    nodes = torch.randn(8, 8, generator=generator(3))
+    prototypes = {"a": nodes + 2.0, "b": nodes - 2.0}
+    tokens = torch.stack([nodes - 2.1, nodes + 1.9])
+    found = standardised_scores(tokens, prototypes, standardised).score
+    assert found.argmax(0).tolist() == [1, 0]
+    blind = common_scores(tokens, prototypes, common).score
+    assert torch.equal(blind, torch.zeros_like(blind))
+
+
+def test_a_standardised_score_ranks_a_frame_alike_in_every_batch(
+    standardised: FedEFMSettings,
+) -> None:
+    tokens, prototypes = kinds()
+    together = standardised_scores(tokens, prototypes, standardised).score
+    for one in range(6):
+        alone = standardised_scores(tokens[[one]], prototypes, standardised).score[:, 0]
+        torch.testing.assert_close(
+            alone / alone.norm(), together[:, one] / together[:, one].norm()
+        )
+
+
+def test_a_channel_in_which_no_site_differs_counts_nothing(
+    standardised: FedEFMSettings,
+) -> None:
+    tokens, prototypes = kinds()
+    expected = standardised_scores(tokens, prototypes, standardised).score
+    wide = {
+        n: torch.cat([p, torch.full((8, 1), 9.0)], 1) for n, p in prototypes.items()
+    }
+    noise = torch.randn(6, 16, 1, generator=generator(4))
+    found = standardised_scores(torch.cat([tokens, noise], 2), wide, standardised).score
+    torch.testing.assert_close(found, expected)
+    assert standardised_scores(tokens, {}, standardised).score.shape == (0, 6)
 
 
 def test_a_teacher_that_could_not_be_scored_gets_the_mean() -> None:
