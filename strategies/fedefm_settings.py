@@ -217,8 +217,9 @@ class FedEFMSettings:
             *at_least("fedefm.prototypes", self.prototypes, 0),
             *check(
                 not self.needs_prototypes or self.prototypes > 0,
-                f"fedefm.score = '{self.score}' compares frames with prototype tokens "
-                "of the sites, which leave them; allow it with fedefm.prototypes >= 1, got 0",
+                f"fedefm.score = '{self.score}' compares frames with prototype "
+                "tokens of the sites, which leave them; allow it with "
+                "fedefm.prototypes >= 1, got 0",
             ),
             *at_least("fedefm.grid-size", self.grid_size, 1),
             *one_of("fedefm.marginals", self.marginals, ("uniform", "cross-reference")),
