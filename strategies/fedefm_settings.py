@@ -121,7 +121,7 @@ class FedEFMSettings:
     @property
     def needs_prototypes(self) -> bool:
         """Tell whether scores compare frames with tokens that leave their sites."""
-        return self.score != "raw"
+        return self.score in ("common", "standardised")
 
     def beta_in(self, round_number: int) -> float:
         """Return the share of distillation in a round.
