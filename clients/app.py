@@ -7,6 +7,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from clients.containment import contain_failures
+from clients.data.errors import DataError
 from clients.hospital import Hospital
 from clients.networks import receive_model
 from clients.optimisation import TrainPlan, TrainReport
@@ -19,6 +20,7 @@ from clients.training import Retention, train_on_labels, train_with_teachers
 from models.network import SegmentationNetwork
 from strategies import messages
 from strategies.accumulation import State
+from strategies.moments import ADAMW, Moments, check_moments
 from strategies.randomness import derive_seed
 from strategies.rivals.registry import RIVALS
 from strategies.run_log import join_flowers_log
@@ -246,7 +248,26 @@ def _plan(
         ),
         deadline_s=hospital.seconds_for(settings),
         task=hospital.task,
+        moments=_moments(settings, job, hospital, phase),
     )
+
+
+def _moments(
+    settings: RunSettings, job: messages.Job, hospital: Hospital, phase: str
+) -> Moments | None:
+    """Read what AdamW remembers of other silos, where it travels."""
+    carries = settings.strategy == "fedefm" and settings.fedefm.moments == "carried"
+    if not carries or phase not in ("local", "distil"):
+        return None
+    if hospital.privacy.clip_norm > 0:
+        raise DataError(
+            "fedefm.moments = 'carried' sends moments of gradients beside weights, "
+            f"which the privacy of hospital '{hospital.name}' does not cover. Set it "
+            "to 'fresh'."
+        )
+    sent = job.aids.get(ADAMW, Moments().to_state())
+    check_moments(sent, job.weights or {}, source="the traveller")
+    return Moments.from_state(sent)
 
 
 def _trained_reply(
@@ -268,6 +289,8 @@ def _trained_reply(
         (messages.TEACHER_LOSS, report.teacher_losses),
     ):
         metrics |= {key + name: mean(values) for name, values in series.items()}
+    if report.moments is not None:
+        aids = {**(aids or {}), ADAMW: report.moments.to_state()}
     content = messages.pack_reply(
         hospital.name,
         metrics,

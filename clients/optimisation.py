@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clients.carried_moments import put_moments, take_moments
 from clients.data.batches import Batch, training_batches
 from clients.data.frames import Frames
 from clients.tasks import Segmentation, Task
 from models.network import SegmentationNetwork
 from strategies.data_settings import DataSettings
+from strategies.moments import Moments
 from strategies.train_settings import TrainSettings
 
 
@@ -36,6 +38,7 @@ class TrainPlan:
     seed: int  # decides batches and augmentation
     deadline_s: float  # the phase is given up after this many seconds
     task: Task = field(default_factory=Segmentation)
+    moments: Moments | None = None  # of earlier phases; None = AdamW starts afresh
 
 
 @dataclass
@@ -51,6 +54,7 @@ class TrainReport:
     # Each teacher's own loss against the labels of the same batch, at the final head.
     teacher_losses: dict[str, list[float]] = field(default_factory=dict)
     control_scores: dict[str, list[float]] = field(default_factory=dict)  # EMD
+    moments: Moments | None = None  # after the phase, where the plan had some
 
     def note(self, history: str, values: Mapping[str, Tensor | float]) -> None:
         """Add a number of this step to each of the series of a history.
@@ -76,7 +80,9 @@ def descend(
     *,
     before_step: Callable[[], None] | None = None,
 ) -> TrainReport:
-    """Take the plan's optimiser steps; every phase starts a fresh AdamW.
+    """Take the plan's optimiser steps.
+
+    Every phase starts a fresh AdamW, unless the plan says what it remembers.
 
     Args:
         model: Changed in place; ends on the device, in training mode.
@@ -99,6 +105,8 @@ def descend(
         weight_decay=plan.settings.weight_decay,
         fused=True,  # a third of the time for a network of many small tensors
     )
+    if plan.moments is not None:
+        put_moments(optimiser, model, plan.moments)
     report = TrainReport()
     given_up_at = time.monotonic() + plan.deadline_s
     batches = training_batches(
@@ -126,6 +134,8 @@ def descend(
             )
         take_step(optimiser, loss, before_step=before_step)
         report.losses.append(float(loss.detach()))
+    if plan.moments is not None:
+        report.moments = take_moments(optimiser, model, before=plan.moments)
     return report
 
 

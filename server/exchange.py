@@ -26,6 +26,7 @@ from server.faults import find_impossible_numbers, find_impossible_tokens
 from server.packing import Inspector, Packer, count_bytes, without_arrays
 from strategies import messages
 from strategies.contents import Contents
+from strategies.moments import ADAMW, check_moments
 from strategies.wire import unbundle
 
 log = logging.getLogger(__name__)
@@ -238,17 +239,21 @@ class AttendedGrid(Grid):
                     self._expected,
                     source=f"hospital '{request.site}'",
                 )
-                for aid in messages.reply_aids(reply).values():
-                    check_weights(
-                        aid,
-                        {name: self._expected[name] for name in aid},
-                        source=f"hospital '{request.site}'",
-                    )
+                self._check_aids(request.site, reply)
         except KeyError:
             return "the answer lacks the weights or the config it should carry"
         except WeightsError as error:
             return str(error)
         return ""
+
+    def _check_aids(self, site: str, reply: Message) -> None:
+        source = f"hospital '{site}'"
+        for kind, aid in messages.reply_aids(reply).items():
+            if kind == ADAMW:
+                check_moments(aid, dict(self._expected), source=source)
+            else:
+                wanted = {name: self._expected[name] for name in aid}
+                check_weights(aid, wanted, source=source)
 
     def _check_attendance(self, exchange: Exchange) -> None:
         for site, reason in sorted(exchange.failed.items()):

@@ -175,7 +175,7 @@ class FedEFM(OwnRounds):
         neighbours = self.topology.neighbours(number)
         prototypes = self._ask_prototypes(state, number, send)
         if self.settings.route == "tour":
-            students, theta = play_tour(
+            students, theta, memory = play_tour(
                 self.requests,
                 self.settings,
                 state,
@@ -186,6 +186,7 @@ class FedEFM(OwnRounds):
             )
         else:
             students, theta = self._exchange(state, neighbours, prototypes, send)
+            memory = {}
         if number > 0 and self.settings.teach_on == "proxy":
             theta = self._teach_on_proxies(state, number, theta, students, send)
         list(send(self.requests.evaluation(theta, number)))  # the grid's owner adds up
@@ -197,7 +198,9 @@ class FedEFM(OwnRounds):
                 kind=self.settings.feedback,
                 share=self.settings.feedback_share,
             )
-        return replace(state, round_number=number, theta=theta, students=students)
+        return replace(
+            state, round_number=number, theta=theta, students=students, memory=memory
+        )
 
     def _exchange(
         self,

@@ -12,6 +12,7 @@ from strategies.setting_rules import at_least, check, one_of, share
 
 PRESETS = ("default", "paper")
 ROUTES = ("exchange", "tour")
+MOMENTS = ("fresh", "carried")
 TOPOLOGY_NAMES = ("ring", "complete", "star", "mst", "mbst", "matcha", "edges")
 TEACHERS = ("overseas", "neighbour", "global", "none")
 TEACH_ON = ("student", "host", "proxy")
@@ -56,6 +57,7 @@ class FedEFMSettings:
     preset: str
     # Route.
     route: str
+    moments: str  # of AdamW, on tour
     topology: str
     underlay: str  # "", "gaia", "amazon" or the absolute path of a GML/GraphML file
     edges: str  # of topology "edges": "teacher>student, teacher>student"
@@ -158,6 +160,12 @@ class FedEFMSettings:
                 "model abroad; it needs fedefm.teachers = 'none', 'neighbour' or "
                 "'global' and fedefm.teach-on = 'student' or 'proxy', got "
                 f"'{self.teachers}' and '{self.teach_on}'",
+            ),
+            *one_of("fedefm.moments", self.moments, MOMENTS),
+            *check(
+                self.moments == "fresh" or self.route == "tour",
+                "fedefm.moments = 'carried' lets one model carry AdamW's moments from "
+                f"silo to silo and needs fedefm.route = 'tour', got '{self.route}'",
             ),
             *one_of("fedefm.topology", self.topology, TOPOLOGY_NAMES),
             *check(

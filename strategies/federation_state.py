@@ -27,7 +27,8 @@ class FederationState:
     seed: int
     strategy: str = "fedefm"
     metrics: Mapping[str, float] = field(default_factory=dict)  # of the round
-    # Of a rival: what else it remembers, by "shared/KIND" or "own/KIND/SILO".
+    # Of a rival: what else it remembers, by "shared/KIND" or "own/KIND/SILO"; of a
+    # tour: what the traveller carries.
     memory: Mapping[str, State] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -102,6 +102,8 @@ class Requests:
         teachers: Iterable[tuple[str, dict[str, State]]],
         settings: FedEFMSettings,
         prototypes: Mapping[str, State],
+        *,
+        aids: Mapping[str, State] | None = None,
     ) -> Iterator[Message]:
         """Ask every silo for its own step: on labels, or with teachers beside them."""
         distils = (
@@ -122,6 +124,7 @@ class Requests:
                 common=(
                     pack(state.theta) if distils and settings.needs_prototypes else None
                 ),
+                aids=_Packer().each(aids or {}),
             )
 
     def prototypes(self, theta: State, number: int) -> list[Message]:

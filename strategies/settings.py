@@ -108,6 +108,11 @@ class RunSettings:
             *one_of("strategy", self.strategy, STRATEGIES),
             *one_of("device", self.device, ("auto", "cpu", "cuda")),
             *one_of("wire", self.wire, ("float32", "bfloat16", "float16")),
+            *check(
+                self.wire == "float32" or self.fedefm.moments == "fresh",
+                "fedefm.moments = 'carried' needs wire = 'float32', as second moments "
+                f"are too small for less, got '{self.wire}'",
+            ),
             *at_least("threads-per-site", self.threads_per_site, 1),
             *check(
                 self.join_timeout_s > 0,

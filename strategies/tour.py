@@ -6,23 +6,34 @@ left a silo is the best model of that silo's frames, so here those snapshots tak
 place of the silos' own models: they can teach the traveller at later silos
 (`teachers` "neighbour"), teach the accumulated model on proxies, each where the EMD
 says that a frame looks like its silo's (`teach_on` "proxy"), or be averaged
-(`accumulate` "students"). This is ours and not of the FedEFM paper, whose models
-return home after every visit.
+(`accumulate` "students"). With `moments` "carried" the traveller also takes along what
+AdamW remembers (`strategies/moments.py`), so that short visits pay. This is ours and
+not of the FedEFM paper, whose models return home after every visit.
 """
 
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from strategies import messages
 from strategies.accumulation import Accumulator, State
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
+from strategies.moments import ADAMW, Moments
 from strategies.route import Requests
 from strategies.teach import Send, models_that_teach
 from strategies.topology import Neighbours, tour_order
 
 log = logging.getLogger(__name__)
+
+
+class Tour(NamedTuple):
+    """What a tour leaves."""
+
+    snapshots: dict[str, State]  # of a silo passed by: that of the one before it
+    theta: State  # the mean of the snapshots of those that took part, or the last
+    memory: dict[str, State]  # what the traveller carries beside its weights
 
 
 def play_tour(
@@ -34,7 +45,7 @@ def play_tour(
     send: Send,
     *,
     keep: Callable[[str, int, State], None] | None = None,
-) -> tuple[dict[str, State], State]:
+) -> Tour:
     """Send one model from silo to silo, a phase for every visit.
 
     It sets out as the last visit of the round before left it, or as the accumulated
@@ -50,27 +61,30 @@ def play_tour(
         keep: Told every snapshot, with its silo and the round.
 
     Returns:
-        The snapshot of every silo, a silo passed by having that of the one before it;
-        and the accumulated model: the mean of the snapshots of those that took part,
-        or the last.
+        What the tour left.
     """
     number = state.round_number + 1
     silos = list(requests.roster)
     snapshots = dict(state.students)
     traveller = snapshots[tour_order(silos, number - 1)[-1]]
+    carried = (
+        {ADAMW: state.memory.get(ADAMW, Moments().to_state())}
+        if settings.moments == "carried"
+        else {}
+    )
     accumulator = Accumulator()
     for silo in tour_order(silos, number):
         there = replace(state, students={**snapshots, silo: traveller})
         taught = models_that_teach(settings, number, silo, snapshots, state, neighbours)
         visit = requests.training(
-            there, number, [(silo, taught)], settings, dict(prototypes)
+            there, number, [(silo, taught)], settings, dict(prototypes), aids=carried
         )
         for reply in send(visit):
             traveller = messages.reply_state(reply)
+            carried = {**carried, **messages.reply_aids(reply)}
             accumulator.add(traveller)
             if keep is not None:
                 keep(silo, number, traveller)
         snapshots[silo] = traveller
-    if settings.accumulate == "last" or not accumulator.count:
-        return snapshots, traveller
-    return snapshots, accumulator.mean()
+    is_last = settings.accumulate == "last" or not accumulator.count
+    return Tour(snapshots, traveller if is_last else accumulator.mean(), carried)

@@ -34,7 +34,7 @@ TRAINED_FILE, THETA_FILE = "trained.json", "theta.safetensors"
 DIGEST_LENGTH = 10
 FOR_THE_TABLES = ("study", "group", "steps_table")
 """What a job says for its place in a table; no number depends on it."""
-LATER = {"fedefm.route": "exchange"}
+LATER = {"fedefm.route": "exchange", "fedefm.moments": "fresh"}
 """Settings that came after results were kept, at the value they had until then: there
 they are left out of an id, so that a new setting does not throw results away."""
 OF_TRAINING = ("kind", "settings", "sites", "pooled_factor")

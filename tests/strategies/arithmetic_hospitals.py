@@ -15,6 +15,7 @@ from strategies import messages
 from strategies.fedefm import FedEFM
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
+from strategies.moments import ADAMW, Moments
 from tests.federation import Fault, InProcessGrid
 
 NAMES = ("alpha", "beta", "gamma")
@@ -27,8 +28,15 @@ def make_app(calls: list[tuple[str, str, str, float]]) -> ClientApp:
     def answer(message: Message, context: Context, value: float) -> Message:
         site = NAMES[int(context.node_config["partition-id"])]
         job = messages.unpack_job(message)
+        aids = {}
+        if ADAMW in job.aids:  # what came, and one step more
+            carried = Moments.from_state(job.aids[ADAMW])
+            calls.append(("moments", site, "", float(carried.steps)))
+            squares = {"w": torch.tensor([value**2])}
+            grown = Moments(carried.steps + 1, dict(job.weights or {}), squares)
+            aids = {ADAMW: grown.to_state()}
         content = messages.pack_reply(
-            site, {}, state={"w": torch.tensor([value])}, owner=job.owner
+            site, {}, state={"w": torch.tensor([value])}, owner=job.owner, aids=aids
         )
         return Message(content, reply_to=message)
 

@@ -7,6 +7,7 @@ from flwr.app import Message
 
 from strategies import messages
 from strategies.fedefm_settings import FedEFMSettings
+from strategies.moments import ADAMW, Moments
 from strategies.settings import RunSettings, SettingsError, SettingValue
 from strategies.topology import tour_order
 from tests.strategies.arithmetic_hospitals import NAMES, play
@@ -99,6 +100,29 @@ def test_the_snapshots_teach_the_accumulated_model_on_proxies(
     assert played.strategy.state.is_common()
 
 
+def test_moments_travel_from_silo_to_silo_and_from_round_to_round(
+    tour: FedEFMSettings,
+) -> None:
+    carried = dataclasses.replace(tour, moments="carried")
+    played = play(carried, 1)
+    assert played.of("moments") == [
+        ("gamma", "", 0.0),
+        ("alpha", "", 1.0),
+        ("beta", "", 2.0),
+        ("alpha", "", 3.0),
+        ("beta", "", 4.0),
+        ("gamma", "", 5.0),
+    ]
+    state = played.strategy.state
+    assert state is not None
+    kept = Moments.from_state(state.memory[ADAMW])
+    assert (kept.steps, kept.second["w"].item()) == (6, 222.0**2)
+    # A federation that goes on from there goes on with them.
+    assert play(carried, 2, state=state).of("moments")[0] == ("beta", "", 6.0)
+    assert play(tour, 1).of("moments") == []
+    assert play(tour, 1).strategy.state.memory == {}
+
+
 def test_a_silo_that_fails_is_passed_by(tour: FedEFMSettings) -> None:
     def refuse(message: Message) -> None:
         return None
@@ -120,6 +144,16 @@ def test_a_silo_that_fails_is_passed_by(tour: FedEFMSettings) -> None:
                 "fedefm.accumulate": "students+experts",
             },
             "'students+experts' with 'exchange'",
+        ),
+        ({"fedefm.moments": "carried"}, "needs fedefm.route = 'tour'"),
+        (
+            {
+                "fedefm.route": "tour",
+                "fedefm.teachers": "none",
+                "fedefm.moments": "carried",
+                "wire": "float16",
+            },
+            "needs wire = 'float32'",
         ),
         ({"fedefm.accumulate": "last"}, "'last' goes with fedefm.route = 'tour'"),
         ({"fedefm.route": "walk"}, "fedefm.route must be"),
