@@ -7,10 +7,10 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from clients.containment import contain_failures
-from clients.data.errors import DataError
 from clients.hospital import Hospital
 from clients.networks import receive_model
 from clients.optimisation import TrainPlan, TrainReport
+from clients.plans import plan_phase
 from clients.prototypes import find_prototypes
 from clients.proxies import distil_on_proxies
 from clients.rival_steps import steps_of, train_as_rival
@@ -20,8 +20,7 @@ from clients.training import Retention, train_on_labels, train_with_teachers
 from models.network import SegmentationNetwork
 from strategies import messages
 from strategies.accumulation import State
-from strategies.moments import ADAMW, Moments, check_moments
-from strategies.randomness import derive_seed
+from strategies.moments import ADAMW
 from strategies.rivals.registry import RIVALS
 from strategies.run_log import join_flowers_log
 from strategies.settings import RunSettings
@@ -62,7 +61,7 @@ def tell_prototypes(message: Message, context: Context) -> Message:
         settings=settings.frames,
         batch_size=settings.train.batch_size,
         device=hospital.device,
-        seed=_plan(settings, job, "prototypes", hospital, 1).seed,
+        seed=plan_phase(settings, job, "prototypes", hospital, 1).seed,
     )
     content = messages.pack_reply(hospital.name, {}, state={messages.TOKENS: tokens})
     return Message(content, reply_to=message)
@@ -109,7 +108,7 @@ def train_distil(message: Message, context: Context) -> Message:
         model := receive_model(hospital.recipe, job.weights, source="the student"),
         job.teachers,
         hospital.frames_to_train(settings),
-        _plan(settings, job, "distil", hospital, settings.train.steps),
+        plan_phase(settings, job, "distil", hospital, settings.train.steps),
         hospital.device,
         settings=settings.fedefm,
         beta=settings.fedefm.beta_in(job.round_number),
@@ -132,7 +131,9 @@ def train_on_proxies(message: Message, context: Context) -> Message:
         ),
         job.teachers,
         # Whoever computes it, the result is the same.
-        _plan(settings, job, "proxy", hospital, settings.fedefm.proxy_steps, site=""),
+        plan_phase(
+            settings, job, "proxy", hospital, settings.fedefm.proxy_steps, site=""
+        ),
         hospital.device,
         settings=settings.fedefm,
         image_size=settings.frames.frame_size,
@@ -172,7 +173,7 @@ def _train(
     hospital = Hospital.from_node_config(context.node_config, settings)
     job = messages.unpack_job(message)
     model = receive_model(hospital.recipe, job.weights, source="the received model")
-    plan = _plan(settings, job, phase, hospital, steps)
+    plan = plan_phase(settings, job, phase, hospital, steps)
     report = _take_steps(model, hospital, settings, plan, retention)
     return _trained_reply(message, hospital, settings, model, report)
 
@@ -184,7 +185,7 @@ def _train_as_rival(
     job = messages.unpack_job(message)
     model = receive_model(hospital.recipe, job.weights, source="the received model")
     steps = steps_of(settings, hospital.name, job.owner)
-    plan = _plan(settings, job, "local", hospital, steps)
+    plan = plan_phase(settings, job, "local", hospital, steps)
     report, aids = train_as_rival(model, hospital, settings, plan, job)
     return _trained_reply(message, hospital, settings, model, report, aids)
 
@@ -217,57 +218,9 @@ def _train_at_home(
         return {}
     copy = receive_model(hospital.recipe, job.weights, source="the student")
     steps = settings.fedefm.overseas_steps
-    plan = _plan(settings, job, "at home", hospital, steps)
+    plan = plan_phase(settings, job, "at home", hospital, steps)
     _take_steps(copy, hospital, settings, plan)
     return {hospital.name: copy.trainable_state()}
-
-
-def _plan(
-    settings: RunSettings,
-    job: messages.Job,
-    phase: str,
-    hospital: Hospital,
-    steps: int,
-    *,
-    site: str | None = None,
-) -> TrainPlan:
-    """Plan a phase; `site` = what the seed depends on, if not on the hospital."""
-    return TrainPlan(
-        steps=steps,
-        learning_rate=settings.train.learning_rate_in(
-            job.round_number, settings.num_rounds
-        ),
-        settings=settings.train,
-        data=settings.frames,
-        seed=derive_seed(
-            settings.seed,
-            round_number=job.round_number,
-            phase=phase,
-            site=hospital.name if site is None else site,
-            owner=job.owner,
-        ),
-        deadline_s=hospital.seconds_for(settings),
-        task=hospital.task,
-        moments=_moments(settings, job, hospital, phase),
-    )
-
-
-def _moments(
-    settings: RunSettings, job: messages.Job, hospital: Hospital, phase: str
-) -> Moments | None:
-    """Read what AdamW remembers of other silos, where it travels."""
-    carries = settings.strategy == "fedefm" and settings.fedefm.moments == "carried"
-    if not carries or phase not in ("local", "distil"):
-        return None
-    if hospital.privacy.clip_norm > 0:
-        raise DataError(
-            "fedefm.moments = 'carried' sends moments of gradients beside weights, "
-            f"which the privacy of hospital '{hospital.name}' does not cover. Set it "
-            "to 'fresh'."
-        )
-    sent = job.aids.get(ADAMW, Moments().to_state())
-    check_moments(sent, job.weights or {}, source="the traveller")
-    return Moments.from_state(sent)
 
 
 def _trained_reply(

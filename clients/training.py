@@ -17,7 +17,8 @@ from clients.data.frames import Frames
 from clients.optimisation import TrainPlan, TrainReport, descend
 from clients.prompted_pass import PromptedPass
 from clients.tasks import LabelLoss, Task
-from clients.teachers import Panel, TeacherBank
+from clients.teacher_bank import TeacherBank
+from clients.teachers import Panel
 from models.network import SegmentationNetwork, SegmentationOutput
 from models.taps import forward_with_tap
 from strategies.accumulation import State

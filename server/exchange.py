@@ -20,13 +20,11 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from torch import Tensor
 
-from models.weights import WeightsError, check_weights
 from server.attendance import PULL_INTERVAL_S, Site, TooFewSites
-from server.faults import find_impossible_numbers, find_impossible_tokens
+from server.faults import find_fault
 from server.packing import Inspector, Packer, count_bytes, without_arrays
 from strategies import messages
 from strategies.contents import Contents
-from strategies.moments import ADAMW, check_moments
 from strategies.wire import unbundle
 
 log = logging.getLogger(__name__)
@@ -216,44 +214,12 @@ class AttendedGrid(Grid):
             reason = messages.failure_reason(reply)
         else:
             exchange.bytes_up += count_bytes(reply.content)
-            reason = self._find_fault(request, reply)
+            reason = find_fault(
+                request.message, reply, expected=self._expected, site=request.site
+            )
         if reason:
             exchange.failed.setdefault(request.site, reason)
         return not reason
-
-    def _find_fault(self, request: Request, reply: Message) -> str:
-        asked = request.message.metadata.message_type
-        if reply.metadata.src_node_id != request.message.metadata.dst_node_id:
-            return "the answer came from another node"
-        try:
-            owner = messages.reply_owner(reply)
-            if owner != messages.unpack_owner(request.message):
-                return "the answer carries another silo's model than was asked for"
-            if asked == messages.EVALUATE:
-                return find_impossible_numbers(request.message, reply)
-            if asked == messages.PROTOTYPES:
-                return find_impossible_tokens(reply)
-            if asked.startswith(messages.TRAIN):
-                check_weights(
-                    messages.reply_state(reply),
-                    self._expected,
-                    source=f"hospital '{request.site}'",
-                )
-                self._check_aids(request.site, reply)
-        except KeyError:
-            return "the answer lacks the weights or the config it should carry"
-        except WeightsError as error:
-            return str(error)
-        return ""
-
-    def _check_aids(self, site: str, reply: Message) -> None:
-        source = f"hospital '{site}'"
-        for kind, aid in messages.reply_aids(reply).items():
-            if kind == ADAMW:
-                check_moments(aid, dict(self._expected), source=source)
-            else:
-                wanted = {name: self._expected[name] for name in aid}
-                check_weights(aid, wanted, source=source)
 
     def _check_attendance(self, exchange: Exchange) -> None:
         for site, reason in sorted(exchange.failed.items()):

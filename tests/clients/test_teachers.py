@@ -10,7 +10,8 @@ from monai.losses import DiceLoss
 
 from clients.data.batches import Batch
 from clients.optimisation import TrainReport
-from clients.teachers import Panel, TeacherBank
+from clients.teacher_bank import TeacherBank
+from clients.teachers import Panel
 from models.network import SegmentationNetwork
 from models.registry import build_model
 from models.taps import TapError, forward_with_tap
