@@ -28,6 +28,13 @@ def run(config: Config, folder: Path, rounds: int, **more: SettingValue) -> Path
         {"fedefm.feedback": "none"},
         {"fedefm.feedback": "neighbours", "model.training": "lora-decoder"},
         {"strategy": "fedavg"},
+        {
+            "fedefm.route": "tour",
+            "fedefm.moments": "carried",
+            "fedefm.teachers": "neighbour",
+            "fedefm.feedback": "none",
+            "fedefm.accumulate": "last",
+        },
     ],
 )
 def test_the_weights_are_those_of_a_run_without_a_stop(
