@@ -17,7 +17,13 @@ from strategies.settings import RunSettings, SettingValue
 
 Config = dict[str, SettingValue]
 Ground = tuple[RunSettings, Hospital]
-SITE = '[[site]]\nname = "ward"\ndomain = "phantom"\npatients = 3\nframes-per-patient = 1\n'
+SITE = """
+[[site]]
+name = "ward"
+domain = "phantom"
+patients = 3
+frames-per-patient = 1
+"""
 ON_TOUR: Config = {
     "fedefm.route": "tour",
     "fedefm.teachers": "none",
@@ -63,7 +69,7 @@ def test_what_the_traveller_carries_is_in_the_plan(ground: Ground) -> None:
 def test_moments_of_another_model_are_refused(ground: Ground) -> None:
     settings, hospital = ground
     other = {"v": torch.ones(2)}
-    with pytest.raises(WeightsError, match="the traveller.*trains no v"):
+    with pytest.raises(WeightsError, match=r"the traveller.*trains no v"):
         plan_phase(settings, job(Moments(4, other, other)), "local", hospital, 3)
 
 
