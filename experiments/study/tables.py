@@ -71,17 +71,19 @@ def markdown(
         with_leaders: Whether the highest Dice of a section is in bold.
 
     Returns:
-        Lines, the last one empty.
+        Lines, the last one empty. Rows of which nothing is there are left out; the
+        report names them at its top.
     """
     heads = ["row", *(column.heading for column in columns)]
     lines = [_line(heads), _line(["---", *["---:"] * len(columns)])]
     notes, leaders = [], {}
-    for group, rows in sections.items():
+    begun = _begun(findings, scenario, sections)
+    for group, rows in begun.items():
         leader = leader_of(findings, scenario, rows) if with_leaders else None
         if leader is not None:
             leaders[group] = leader.row
             notes += [_note(group, leader)] if leader.contenders > 1 else []
-        if len(sections) > 1:
+        if len(begun) > 1:
             lines.append(_line([f"*{group}*", *[""] * len(columns)]))
         for row in rows:
             key = Key(scenario, row.name)
@@ -157,6 +159,15 @@ def _grouped(rows: Iterable[Row]) -> Sections:
     for row in rows:
         sections.setdefault(row.group, []).append(row)
     return sections
+
+
+def _begun(findings: Findings, scenario: str, sections: Sections) -> Sections:
+    """Leave out rows without results, and groups of such rows alone."""
+    there = {
+        group: [row for row in rows if findings.finals.get(Key(scenario, row.name))]
+        for group, rows in sections.items()
+    }
+    return {group: rows for group, rows in there.items() if rows}
 
 
 def _name(findings: Findings, key: Key) -> str:
