@@ -28,6 +28,7 @@ from experiments.study.spec import TABLES, StudySpec
 from experiments.study.tables import (
     Sections,
     ablations_of,
+    begun_of,
     markdown,
     sections_of,
     wide_rows,
@@ -111,7 +112,7 @@ def _scenario(
     lines, written = [f"## {scenario}", ""], []
     for table in TABLES:
         sections = sections_of(spec, scenario, table)
-        if not sections:
+        if not begun_of(findings, scenario, sections):
             continue
         if table != TABLES[0]:
             sections = {**_comparison(findings, scenario), **sections}
@@ -126,6 +127,8 @@ def _scenario(
                 written.append(path)
                 lines += [f"![{kind}](figures/{path.name})", ""]
     for group, rows in ablations_of(spec, scenario).items():
+        if not begun_of(findings, scenario, {group: rows}):
+            continue
         lines += [f"### {group[:1].upper()}{group[1:]}", ""]
         name = f"{slug(scenario)}_{slug(group)}"
         part, path = _table(

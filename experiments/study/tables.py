@@ -77,7 +77,7 @@ def markdown(
     heads = ["row", *(column.heading for column in columns)]
     lines = [_line(heads), _line(["---", *["---:"] * len(columns)])]
     notes, leaders = [], {}
-    begun = _begun(findings, scenario, sections)
+    begun = begun_of(findings, scenario, sections)
     for group, rows in begun.items():
         leader = leader_of(findings, scenario, rows) if with_leaders else None
         if leader is not None:
@@ -161,7 +161,7 @@ def _grouped(rows: Iterable[Row]) -> Sections:
     return sections
 
 
-def _begun(findings: Findings, scenario: str, sections: Sections) -> Sections:
+def begun_of(findings: Findings, scenario: str, sections: Sections) -> Sections:
     """Leave out rows without results, and groups of such rows alone."""
     there = {
         group: [row for row in rows if findings.finals.get(Key(scenario, row.name))]
