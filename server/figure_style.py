@@ -62,9 +62,9 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def label(site: str) -> str:
-    """Return a site name short enough to read and never read as a formula."""
-    short = site if len(site) <= MAX_NAME else site[: MAX_NAME - 1] + "…"
+def label(name: str, longest: int = MAX_NAME) -> str:
+    """Return a name short enough to read and never read as a formula."""
+    short = name if len(name) <= longest else name[: longest - 1] + "…"
     return short.replace("$", r"\$")
 
 

@@ -27,6 +27,8 @@ MAX_PANELS = 16
 MAX_WITH_NUMBERS = 12
 """Sites; in a matrix of more, numbers would cover each other."""
 NO_NUMBER_COLOUR = "#E5E5E5"
+LONGEST = 32  # characters of a row's name
+LEGEND_INCHES = 3.0  # of width for a column
 POINT = ("round", "dice", "bytes")
 
 
@@ -127,6 +129,8 @@ def draw_few_shot(
         for rows in sections.values():
             for row in rows:
                 found = _transfer(findings, Key(scenario, row.name), domain, counts)
+                if found.keys() <= {0}:  # as it came, and no finetuning of it
+                    continue
                 places = [counts.index(count) for count in found]
                 means = [100 * one.mean for one in found.values()]
                 style = styles.get(row.name, GREY)
@@ -170,7 +174,7 @@ def draw_scores(
         colour = COLOURS[place % len(COLOURS)]
         axes.plot(values, [line] * len(values), "o", color=colour, markersize=5)
         axes.vlines([fmean(values)] if values else [], line - 0.35, line + 0.35, colour)
-    axes.set_yticks(range(len(found)), list(map(label, found)), fontsize=8)
+    axes.set_yticks(range(len(found)), list(map(_label, found)), fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("Dice on all sites' test frames, %; a dot a seed, a line the mean")
     _tidy(axes)
@@ -202,7 +206,7 @@ def draw_matrices(
     image = None
     for axes, (name, matrix) in zip(panels.flat, shown.items(), strict=False):
         image = _draw_matrix(axes, matrix)
-        axes.set_title(label(name), fontsize=10)
+        axes.set_title(_label(name), fontsize=10)
     for axes in list(panels.flat)[len(shown) :]:
         axes.set_axis_off()
     figure.supxlabel("on the test frames of")
@@ -275,7 +279,11 @@ def _styles(findings: Findings, names: Sequence[str]) -> dict[str, dict[str, Any
     styles = line_styles([name for name in names if name != bound])
     if bound in names:
         styles = {bound: {**GLOBAL_STYLE, "linewidth": 2.0}, **styles}
-    return {name: {**style, "label": label(name)} for name, style in styles.items()}
+    return {name: {**style, "label": _label(name)} for name, style in styles.items()}
+
+
+def _label(row: str) -> str:
+    return label(row, LONGEST)
 
 
 def _finish(
@@ -287,7 +295,8 @@ def _finish(
         handles, labels = axes.get_legend_handles_labels()
         found = {**dict(zip(labels, handles, strict=True)), **found}
     if found:
-        where = {"loc": "outside lower center", "ncols": 4, "frameon": False}
+        columns = max(1, round(figure.get_figwidth() / LEGEND_INCHES))
+        where = {"loc": "outside lower center", "ncols": columns, "frameon": False}
         figure.legend(found.values(), found.keys(), **where)
     figure.suptitle(title.replace("$", r"\$"), fontsize=11)
 
