@@ -11,7 +11,6 @@ AdamW remembers (`strategies/moments.py`), so that short visits pay. This is our
 not of the FedEFM paper, whose models return home after every visit.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -24,8 +23,6 @@ from strategies.moments import ADAMW, Moments
 from strategies.route import Requests
 from strategies.teach import Send, models_that_teach
 from strategies.topology import Neighbours, tour_order
-
-log = logging.getLogger(__name__)
 
 
 class Tour(NamedTuple):
@@ -74,10 +71,10 @@ def play_tour(
     )
     accumulator = Accumulator()
     for silo in tour_order(silos, number):
-        there = replace(state, students={**snapshots, silo: traveller})
+        there = replace(state, students={silo: traveller})
         taught = models_that_teach(settings, number, silo, snapshots, state, neighbours)
         visit = requests.training(
-            there, number, [(silo, taught)], settings, dict(prototypes), aids=carried
+            there, number, [(silo, taught)], settings, prototypes, aids=carried
         )
         for reply in send(visit):
             traveller = messages.reply_state(reply)
