@@ -41,7 +41,7 @@ layers: setup         ## who may import whom
 
 # Two processes of one thread: on two cores faster than one of two threads.
 unit: setup           ## everything that needs no SuperLink
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not simulation and not deployment' -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not simulation and not deployment' -n 2 --dist worksteal
 
 simulation: setup     ## the tests that really call `flwr run`
 	$(BIN)/python -m pytest -m simulation

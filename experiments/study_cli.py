@@ -12,7 +12,7 @@ from experiments.command_errors import user_errors
 from experiments.resources import count_cores
 from experiments.study.pace import Pace, hours
 from experiments.study.run import Prepared, Progressed, finished, play, prepare
-from experiments.study.spec import StudySpec
+from experiments.study.spec import Scenario, StudySpec
 from experiments.study.steps import whole
 from experiments.study.study_file import find_study, read_study
 from strategies.settings import SettingsError
@@ -129,29 +129,8 @@ def show_plan(
 ) -> None:
     """Print rows with their steps, and how many jobs and hours are left."""
     spec = prepared.plan.spec
-    table = Table(
-        "Scenario",
-        "Row",
-        "Group",
-        "Trials",
-        *("Steps per silo", "own", "visitors", "centre", "in sequence"),
-        box=box.SIMPLE_HEAD,
-    )
-    for scenario, row in prepared.plan.pairs(only):
-        budget = prepared.budgets[scenario.name, row.name, 0]
-        cost = budget.cost()
-        trials = f"of {row.trials_of}" if row.trials_of else len(row.trials or ({},))
-        numbers = (
-            whole(budget.per_silo),
-            cost["steps_per_silo"],
-            cost["overseas_steps_per_silo"],
-            cost["server_steps"],
-            cost["sequential_steps"],
-        )
-        table.add_row(
-            scenario.name, row.name, row.group, str(trials), *map(str, numbers)
-        )
-    console.print(table)
+    for scenario in spec.scenarios:
+        console.print(_steps_table(prepared, scenario, only))
     left, done = finished(prepared, only)
     known = Progressed(prepared.plan.study)
     undecided = prepared.plan.undecided(known.result, known.failed, only)
@@ -165,3 +144,33 @@ def show_plan(
         f"{', '.join(map(str, spec.seeds))}, tuning with seed {spec.tune_seed}."
         + (f" {estimate.capitalize()} with {workers} worker(s)." if estimate else "")
     )
+
+
+def _steps_table(prepared: Prepared, scenario: Scenario, only: list[str]) -> Table:
+    """Return the rows of a scenario, fit for a terminal of 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, title=scenario.name, title_justify="left")
+    table.add_column("Row", overflow="fold")
+    for heading in (
+        "Trials",
+        *("Steps\na silo", "own", "visitors", "centre", "in\nsequence"),
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    group = ""
+    for one, row in prepared.plan.pairs(only):
+        if one is not scenario:
+            continue
+        if row.group != group:
+            table.add_section()
+            group = row.group
+        budget = prepared.budgets[scenario.name, row.name, 0]
+        cost = budget.cost()
+        numbers = (
+            whole(budget.per_silo),
+            cost["steps_per_silo"],
+            cost["overseas_steps_per_silo"],
+            cost["server_steps"],
+            cost["sequential_steps"],
+        )
+        trials = "shared" if row.trials_of else str(len(row.trials or ({},)))
+        table.add_row(row.name, trials, *map(str, numbers))
+    return table

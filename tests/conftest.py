@@ -15,8 +15,9 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 """Small real X-ray sets that may lie beside a checkout; nobody needs them."""
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def one_thread() -> None:
+    """Begin with one thread, whatever a command under test has asked for before."""
     torch.set_num_threads(1)
 
 

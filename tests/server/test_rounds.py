@@ -12,6 +12,7 @@ import torch
 from flwr.app import Message
 
 from clients.app import app as client_app
+from experiments.run_config import default_run_config
 from server.attendance import TooFewSites
 from server.checkpoints import load_foundation
 from server.journal import read_events
@@ -24,10 +25,9 @@ from tests.federation import WORKS, Fault, InProcessGrid
 Config = dict[str, SettingValue]
 
 
-@pytest.fixture
-def tiny(run_config: Config, tmp_path: Path) -> Config:
+def tiny_in(folder: Path) -> Config:
     """Two rounds of next to nothing on three small hospitals."""
-    sites = tmp_path / "sites.toml"
+    sites = folder / "sites.toml"
     sites.write_text(
         "\n".join(
             f'[[site]]\nname = "{domain}-site"\ndomain = "{domain}"\n'
@@ -36,8 +36,8 @@ def tiny(run_config: Config, tmp_path: Path) -> Config:
         )
     )
     return {
-        **run_config,
-        "output": str(tmp_path / "run"),
+        **default_run_config(),
+        "output": str(folder / "run"),
         "sites": str(sites),
         "num-rounds": 2,
         "model.image-size": 32,
@@ -53,6 +53,17 @@ def tiny(run_config: Config, tmp_path: Path) -> Config:
     }
 
 
+@pytest.fixture
+def tiny(tmp_path: Path) -> Config:
+    return tiny_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of one finished run, for those who only look at it."""
+    return run(tiny_in(tmp_path_factory.mktemp("played")))
+
+
 def run(config: Config, faults: dict[int, Fault] | None = None) -> Path:
     return run_federation(InProcessGrid(client_app, config, 3, faults=faults), config)
 
@@ -61,27 +72,30 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     return json.loads((folder / name).read_text())
 
 
+def digest_of(folder: Path) -> str:
+    return str(read(folder / "checkpoints", "foundation.json")["weights-digest"])
+
+
 SITES = ["human-site", "phantom-site", "simulation-site"]
 
 
-def test_a_federation_leaves_everything_a_user_needs(tiny: Config) -> None:
-    folder = run(tiny)
-    result = read(folder, "result.json")
+def test_a_federation_leaves_everything_a_user_needs(played: Path) -> None:
+    result = read(played, "result.json")
     assert result["status"] == "completed"
     assert result["sites"] == SITES
     assert result["missing"] == []
     assert result["test"].keys() == set(SITES)
     for scores in [*result["test"].values(), result["global"]]:
         assert 0 <= scores["test/dice"] <= 1
-    state, card = load_foundation(folder / result["checkpoint"])
+    state, card = load_foundation(played / result["checkpoint"])
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
     assert card["domains"] == ["human", "phantom", "simulation"]
     for name in ("curves", "edges", "topology"):
-        assert (folder / "figures" / f"{name}.png").stat().st_size > 1000
+        assert (played / "figures" / f"{name}.png").stat().st_size > 1000
 
 
-def test_every_round_is_recorded_with_its_edges_on_the_ring(tiny: Config) -> None:
-    events = read_events(run(tiny) / "metrics.jsonl")
+def test_every_round_is_recorded_with_its_edges_on_the_ring(played: Path) -> None:
+    events = read_events(played / "metrics.jsonl")
     kinds = [
         event.get("phase", event["event"])
         for event in events
@@ -106,25 +120,29 @@ def test_every_round_is_recorded_with_its_edges_on_the_ring(tiny: Config) -> Non
     assert rounds[1]["sites"].keys() == set(SITES)
 
 
-def test_training_changes_the_weights(tiny: Config, tmp_path: Path) -> None:
-    state, _ = load_foundation(run(tiny) / "checkpoints" / "foundation.safetensors")
-    shorter = {**tiny, "output": str(tmp_path / "shorter"), "num-rounds": 1}
-    other, _ = load_foundation(run(shorter) / "checkpoints" / "foundation.safetensors")
+def test_training_changes_the_weights(played: Path, tiny: Config) -> None:
+    state, _ = load_foundation(played / "checkpoints" / "foundation.safetensors")
+    shorter = run({**tiny, "num-rounds": 1})
+    other, _ = load_foundation(shorter / "checkpoints" / "foundation.safetensors")
     assert any(not torch.equal(state[name], other[name]) for name in state)
 
 
-@pytest.mark.parametrize("strategy", ["fedefm", "fedavg"])
 def test_the_same_seed_gives_the_same_bits(
-    tiny: Config, tmp_path: Path, strategy: str
+    played: Path, tiny: Config, tmp_path: Path
 ) -> None:
-    digests = []
-    for number, seed in enumerate((0, 0, 1)):
-        output = str(tmp_path / str(number))
-        config = {**tiny, "output": output, "strategy": strategy, "seed": seed}
-        digests.append(
-            read(run(config) / "checkpoints", "foundation.json")["weights-digest"]
-        )
-    assert digests[0] == digests[1] != digests[2]
+    again = run({**tiny, "output": str(tmp_path / "again")})
+    other = run({**tiny, "output": str(tmp_path / "other"), "seed": 1})
+    assert digest_of(played) == digest_of(again) != digest_of(other)
+
+
+def test_the_same_seed_of_fedavg_gives_the_same_bits(
+    tiny: Config, tmp_path: Path
+) -> None:
+    one, again = (
+        run({**tiny, "output": str(tmp_path / name), "strategy": "fedavg"})
+        for name in ("one", "again")
+    )
+    assert digest_of(one) == digest_of(again)
 
 
 def test_fedavg_is_flowers_own_mean_weighted_by_frames(tiny: Config) -> None:
@@ -211,9 +229,8 @@ def test_a_mask_of_another_size_is_one_clear_error(
     assert "DOE" not in str(caught.value)
 
 
-def test_the_test_has_every_metric_of_every_hospital(tiny: Config) -> None:
-    folder = run(tiny)
-    rows = read(folder, "test_metrics.json")["rows"]
+def test_the_test_has_every_metric_of_every_hospital(played: Path) -> None:
+    rows = read(played, "test_metrics.json")["rows"]
     assert {row["hospital"] for row in rows} == {*SITES, "all frames"}
     frames = {
         row["hospital"]: row["catheter.image"]
@@ -221,12 +238,12 @@ def test_the_test_has_every_metric_of_every_hospital(tiny: Config) -> None:
         if row["metric"] == "frames"
     }
     assert frames["all frames"] == sum(frames[site] for site in SITES) > 0
-    with (folder / "test_metrics.csv").open() as stream:
+    with (played / "test_metrics.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == len(rows)
-    overall = read(folder, "result.json")["global"]
+    overall = read(played, "result.json")["global"]
     pooled = {row["metric"]: row for row in rows if row["hospital"] == "all frames"}
     assert overall["test/catheter/pooled.iou"] == pooled["iou"]["catheter.pooled"]
-    rounds = [e for e in read_events(folder / "metrics.jsonl") if e["event"] == "round"]
+    rounds = [e for e in read_events(played / "metrics.jsonl") if e["event"] == "round"]
     assert "val/catheter/pooled.auc" not in rounds[-1]["global"]
 
 
