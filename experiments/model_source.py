@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from experiments.classifier import labels_of, restore_classifier
+from experiments.finetuning.classifier import labels_of, restore_classifier
 from experiments.run_config import default_run_config
 from models.assembly import Recipe, assemble_model, restore_model
 from models.network import SegmentationNetwork

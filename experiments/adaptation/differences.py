@@ -6,7 +6,7 @@ from clients.adaptation.scores import SCORE_TITLES, MeanScores
 from clients.data.errors import DataError
 from experiments.adaptation.row_titles import row_title
 from experiments.adaptation.tables import AdaptationTable, RowKey, sd_text
-from experiments.fewshot_report import Spread
+from experiments.finetuning.report import Spread
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ from experiments.adaptation.targets import (
     simulated_target,
     source_frames,
 )
-from experiments.fewshot_checks import check_unseen
-from experiments.fewshot_split import DataChoice
+from experiments.finetuning.checks import check_unseen
+from experiments.finetuning.split import DataChoice
 from experiments.model_source import OFFICIAL_SUFFIXES, RANDOM, ModelSource, open_model
 from models.classes import CLASS_NAMES
 from models.sam import Sam

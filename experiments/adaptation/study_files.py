@@ -25,8 +25,8 @@ from experiments.adaptation.stages import Pipeline
 from experiments.adaptation.study import Findings, Opened, StudyRequest
 from experiments.adaptation.style_sheet import draw_style_sheet
 from experiments.adaptation.tables import AdaptationTable
-from experiments.fewshot_checks import source_facts
-from experiments.finetuned import save_finetuned
+from experiments.finetuning.checks import source_facts
+from experiments.finetuning.finetuned import save_finetuned
 from experiments.model_source import ModelSource
 from server.checkpoints import installed_versions
 from server.journal import write_json

@@ -16,7 +16,7 @@ from rich.table import Table
 from clients.adaptation.scores import SCORE_TITLES, AdaptationScores, MeanScores
 from clients.data.errors import DataError
 from experiments.adaptation.row_titles import row_title
-from experiments.fewshot_report import Spread
+from experiments.finetuning.report import Spread
 from models.classes import CLASS_NAMES
 from server.metric_table import Row, to_csv
 

@@ -22,7 +22,7 @@ from clients.data.identity import SiteKey
 from clients.data.scan import scan_folder
 from clients.data.simulator import is_domain, simulate_frames
 from experiments.adaptation.plan import StudyPlan
-from experiments.fewshot_split import DataChoice, divide
+from experiments.finetuning.split import DataChoice, divide
 from strategies.data_settings import DataSettings
 from strategies.randomness import derive_seed, generator_from
 

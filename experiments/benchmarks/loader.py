@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clients.data.store import StoredFrames
+from experiments.benchmarks import RESULTS
 from experiments.benchmarks.loader_archive import drop_from_memory, write_archive
 from experiments.benchmarks.loader_measures import (
     Setup,
@@ -41,7 +42,7 @@ from experiments.resources import count_cores
 from models.registry import BUILDERS
 from server.checkpoints import installed_versions
 
-RESULTS = Path(__file__).with_name("results") / "loader.json"
+OUTPUT = RESULTS / "loader.json"
 LARGE = ("sam-vit-b", "sam-vit-l", "sam-vit-h")
 """Left out unless asked for: they take frames more slowly than any that is measured."""
 
@@ -91,7 +92,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=[name for name in BUILDERS if name not in LARGE],
     )
     parser.add_argument("--folder", type=Path, help="for temporary files, on a disk")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     return parser.parse_args(arguments)
 
 

@@ -31,10 +31,11 @@ from rich.table import Table
 
 from clients.data.simulator import simulate_frames
 from clients.fluoroscopy.domains import DOMAINS
+from experiments.benchmarks import RESULTS
 from experiments.resources import count_cores
 from server.checkpoints import installed_versions
 
-RESULTS = Path(__file__).with_name("results") / "simulator.json"
+OUTPUT = RESULTS / "simulator.json"
 FRAMES_PER_PATIENT = 10
 
 
@@ -177,7 +178,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256, 512])
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seconds", type=float, default=12.0, help="for each rate")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     return parser.parse_args(arguments)
 
 

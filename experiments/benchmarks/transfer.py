@@ -34,6 +34,7 @@ from clients.data.simulator import simulate_frames
 from clients.evaluation import evaluate
 from clients.optimisation import TrainPlan
 from clients.training import train_on_labels
+from experiments.benchmarks import RESULTS
 from models.centreline import centreline_scores
 from models.classes import CLASS_NAMES
 from models.overlap import cldice, dice
@@ -47,7 +48,7 @@ NAMED_DOMAINS = ("human", "animal", "phantom", "simulation")
 RANDOM_DOMAINS = 36  # random-0 ... train
 VALIDATION_DOMAINS = tuple(f"random-{1000 + k}" for k in range(6))
 TOLERANCE_SHARE = 1 / 100  # of the frame's side
-OUTPUT = Path(__file__).parent / "results" / "transfer.json"
+OUTPUT = RESULTS / "transfer.json"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from experiments.data_cli import data_app
+from experiments.commands.data import data_app
 from tests.clients.planted_files import MARKER, NEEDED, PLANTED
 from tests.clients.planting import (
     OPTIONS,
@@ -30,7 +30,7 @@ PROGRAM = """
 import json, logging, sys
 logging.basicConfig(filename="debug.log", level=logging.DEBUG)
 logging.captureWarnings(True)
-from experiments.data_cli import data_app
+from experiments.commands.data import data_app
 runs = json.loads(sys.argv.pop())
 codes = [data_app(run, standalone_mode=False) or 0 for run in runs]
 open("codes.json", "w").write(json.dumps(codes))

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from experiments import cli
-from experiments.command_errors import USAGE_ERROR
+from experiments.commands.errors import USAGE_ERROR
+from experiments.run_config import new_run_folder
 from experiments.simulation import SimulationOutcome, SimulationRequest
 
 
@@ -26,7 +27,7 @@ def stub_simulation(monkeypatch: pytest.MonkeyPatch, **values: Any) -> list[Any]
             run_folder=folder, seconds=3.0, peak_memory_mib=2048.0, **values
         )
 
-    monkeypatch.setattr(cli, "simulate", simulate)
+    monkeypatch.setattr("experiments.commands.simulate.simulate", simulate)
     return seen
 
 
@@ -125,6 +126,6 @@ def test_settings_are_listed_with_their_defaults() -> None:
 
 
 def test_two_runs_in_one_second_get_two_folders(tmp_path: Path) -> None:
-    first = cli.new_run_folder(tmp_path)
+    first = new_run_folder(tmp_path)
     first.mkdir()
-    assert cli.new_run_folder(tmp_path) != first
+    assert new_run_folder(tmp_path) != first

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.fewshot import FinetuneSettings, FinetuneTask
-from experiments.fewshot_methods import starting_point
+from experiments.finetuning.fewshot import FinetuneSettings, FinetuneTask
+from experiments.finetuning.methods import starting_point
 from experiments.model_source import ModelSource, open_model
 from models.assembly import Recipe, assemble_model, foundation_state
 from models.sam import Sam

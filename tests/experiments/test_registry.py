@@ -8,12 +8,12 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from experiments.evaluate_cli import evaluate_command
-from experiments.finetune_cli import finetune_command
+from experiments.commands.evaluate import evaluate_command
+from experiments.commands.finetune import finetune_command
+from experiments.commands.models import models_app
+from experiments.commands.predict import predict_command
 from experiments.model_source import open_model
-from experiments.predict_cli import predict_command
 from experiments.registry import list_models, register_model
-from experiments.registry_cli import models_app
 from models.registry import build_model
 from server.checkpoints import CheckpointError, FoundationCard, save_foundation
 from tests.experiments.prediction.scenes import write_png

@@ -9,9 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from experiments.commands.report import report_command
 from experiments.report.reading import read_run
 from experiments.report.sections.reproduce import command_of
-from experiments.report_cli import report_command
 from experiments.run_config import resolve_run_config
 from models.image_metrics import METRICS
 from server.journal import public_settings

@@ -12,8 +12,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
+from experiments.commands.report import report_command
 from experiments.report.page import write_report
-from experiments.report_cli import report_command
 from strategies.settings import SettingsError
 from tests.experiments.report_run import page_of, text_of, write_extras, write_run
 

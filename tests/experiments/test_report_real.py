@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from clients.app import app as client_app
-from experiments.fewshot import ALL, STARTS, FinetuneResult
-from experiments.fewshot_files import write_results
+from experiments.finetuning.fewshot import ALL, STARTS, FinetuneResult
+from experiments.finetuning.files import write_results
 from experiments.report.page import make_page
 from experiments.report.reading import read_run
 from server.rounds import run_federation

@@ -9,9 +9,9 @@ from PIL import Image, ImageColor
 
 from clients.data.errors import DataError
 from clients.data.simulator import simulate_sequence
+from experiments.commands.data_sheet import sheet_command
 from experiments.overlays import CLASS_COLOURS
 from experiments.sheet import REAL_COLOUR, draw_sheet
-from experiments.sheet_cli import sheet_command
 
 SIZE = 48
 

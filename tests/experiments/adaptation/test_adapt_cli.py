@@ -6,15 +6,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from experiments.adapt_cli import (
+from experiments.adaptation.plan import ROWS
+from experiments.commands.adapt import (
     adapt_command,
     is_folder,
     output_folder,
     preset_of,
     read_plan,
 )
-from experiments.adaptation.plan import ROWS
-from experiments.command_errors import USAGE_ERROR
+from experiments.commands.errors import USAGE_ERROR
 from experiments.run_config import PROJECT_FOLDER
 from tests.experiments.adaptation.small_study import write_folder
 
@@ -204,8 +204,10 @@ def test_pytorch_gets_as_many_threads_as_asked_for_and_one_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr("experiments.adapt_cli.torch.set_num_threads", asked.append)
-    monkeypatch.setattr("experiments.adapt_cli.run_adaptation", lambda *_: None)
+    monkeypatch.setattr(
+        "experiments.commands.adapt.torch.set_num_threads", asked.append
+    )
+    monkeypatch.setattr("experiments.commands.adapt.run_adaptation", lambda *_: None)
     for number, options in enumerate(([], ["--threads", "2"])):
         output = tmp_path / str(number)
         code, text = call(*SMALL, *options, "--output", str(output))

@@ -22,7 +22,7 @@ from experiments.adaptation.study import (
     open_study,
     prepare_job,
 )
-from experiments.fewshot_split import DataChoice
+from experiments.finetuning.split import DataChoice
 from experiments.model_source import open_model
 from tests.experiments.adaptation.small_study import small_plan, write_folder
 

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from experiments.adapt_cli import SMALL_FILE
 from experiments.adaptation.job import BUDGET, CLEANING, COARSE, FINE, STYLE
 from experiments.adaptation.plan import (
     DEFAULT_ROWS,
@@ -16,6 +15,7 @@ from experiments.adaptation.plan import (
 )
 from experiments.adaptation.row_titles import ROW_TITLES
 from experiments.adaptation.study_files import public_study
+from experiments.commands.adapt import SMALL_FILE
 from experiments.run_config import PROJECT_FOLDER
 from strategies.adaptation_settings import AdaptationSettings
 from strategies.settings import SettingsError

@@ -14,7 +14,7 @@ from experiments.adaptation.targets import (
     simulated_target,
     source_frames,
 )
-from experiments.fewshot_split import DataChoice
+from experiments.finetuning.split import DataChoice
 from experiments.model_source import data_settings_of
 from tests.experiments.adaptation.small_study import (
     SIZE,

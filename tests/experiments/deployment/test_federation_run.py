@@ -12,7 +12,8 @@ from flwr.cli.build import build_fab_from_disk
 from rich.console import Console
 from typer.testing import CliRunner
 
-from experiments import cli, federation_cli
+from experiments import cli
+from experiments.commands import federation as federation_cli
 from experiments.deployment import app_digest as app_digest_module
 from experiments.deployment.app_digest import app_digest
 from experiments.deployment.federation_run import Pace, run_deployed

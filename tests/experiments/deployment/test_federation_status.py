@@ -11,7 +11,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from clients.versions import software_versions
-from experiments import cli, federation_cli
+from experiments import cli
+from experiments.commands import federation as federation_cli
 from experiments.deployment.federation_status import (
     needs_a_look,
     read_introductions,

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from experiments import provision_cli
+from experiments.commands import provision as provision_cli
+from experiments.commands.provision import provision_app
 from experiments.deployment.node_keys import make_node_key
 from experiments.deployment.provision_state import load_state
-from experiments.provision_cli import provision_app
 from tests.experiments.deployment.conftest import NOW
 
 DAY = timedelta(days=1)

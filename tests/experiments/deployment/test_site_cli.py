@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from clients.data.errors import DataError
 from clients.site_dry_run import Leaving
 from clients.site_file import SiteFile
-from experiments import site_cli
+from experiments.commands import site as site_cli
 from experiments.deployment.approval import with_apps
 from experiments.deployment.checks.finding import Finding
 from experiments.deployment.checks.key import check_key
