@@ -8,7 +8,8 @@
     STUDY/set-aside/ID/            jobs of an earlier state of the study file
 
 An id ends in a digest of everything that a number depends on, the sites file included:
-a changed setting makes another job and never overwrites one.
+a changed setting makes another job and never overwrites one, and what a neighbouring
+study has found for the very same job is taken over.
 """
 
 import functools
@@ -75,6 +76,8 @@ def sites_file(study: Path, scenario: str) -> Path:
 def write_job(study: Path, job: Job) -> Path:
     """Write down what is asked, and put a finished result in its place in the tables.
 
+    The result may be one of another study beside this one.
+
     Args:
         study: Its folder.
         job: Any.
@@ -91,9 +94,11 @@ def write_job(study: Path, job: Job) -> Path:
     told = _told(study, job)
     if _read(folder / JOB_FILE) != told:
         write_json(folder / JOB_FILE, told)
-    result = _read(folder / RESULT_FILE)
-    if result is not None and result.get("job") != told:
-        write_json(folder / RESULT_FILE, {**result, "job": told})
+    result = read_result(study, job)
+    if result is not None:
+        result = {**result, "job": told}
+        if _read(folder / RESULT_FILE) != result:
+            write_json(folder / RESULT_FILE, result)
     return folder
 
 
@@ -156,11 +161,17 @@ def write_error(folder: Path, reason: str) -> None:
 
 
 def read_result(study: Path, job: Job) -> dict[str, Any] | None:
-    """Return what came of a job; None if it is not finished."""
-    result = _read(job_folder(study, job) / RESULT_FILE)
-    if result is None or result.get("format") != FORMAT:
-        return None
-    return result if "validation" in result else None
+    """Return what came of a job, here or in a study beside this one.
+
+    Args:
+        study: Its folder.
+        job: What is asked.
+
+    Returns:
+        The result; None if the job is not finished.
+    """
+    result = _read_whole(job_folder(study, job) / RESULT_FILE)
+    return _result_of_a_neighbour(study, job) if result is None else result
 
 
 def read_error(study: Path, job: Job) -> str | None:
@@ -210,6 +221,23 @@ def forget_models(training: Path) -> None:
 def slug(text: str) -> str:
     """Return a text as part of a file name: small letters, digits and "-"."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:80] or "x"
+
+
+def _result_of_a_neighbour(study: Path, job: Job) -> dict[str, Any] | None:
+    """Return what another study in the same folder has found; None = nothing."""
+    for place in (JOBS, SET_ASIDE):
+        for path in study.parent.glob(f"*/{place}/{job_id(job)}/{RESULT_FILE}"):
+            is_own = path.is_relative_to(study)
+            if not is_own and (result := _read_whole(path)) is not None:
+                return result
+    return None
+
+
+def _read_whole(path: Path) -> dict[str, Any] | None:
+    result = _read(path)
+    if result is None or result.get("format") != FORMAT:
+        return None
+    return result if "validation" in result else None
 
 
 def _told(study: Path, job: Job) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def markdown(
     for group, rows in begun.items():
         leader = leader_of(findings, scenario, rows) if with_leaders else None
         if leader is not None:
-            leaders[group] = leader.row
+            if any(row.kind != "untrained" for row in rows):
+                leaders[group] = leader.row
             notes += [_note(group, leader)] if leader.contenders > 1 else []
         if len(begun) > 1:
             lines.append(_line([f"*{group}*", *[""] * len(columns)]))

@@ -122,6 +122,24 @@ def test_jobs_of_an_earlier_file_go_aside_and_come_back(study: Path, job: Job) -
     assert jobs.read_result(study, other) is not None
 
 
+def test_what_a_study_beside_this_one_has_found_is_taken_over(
+    study: Path, job: Job
+) -> None:
+    path = jobs.job_folder(study.with_name("other"), job) / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"format": 1}')
+    assert jobs.read_result(study, job) is None  # cut short
+    path.write_text(json.dumps({"format": 1, "job": {}, **DONE}))
+    result = jobs.read_result(study, job)
+    assert result is not None and result["validation"] == DONE["validation"]
+    folder = jobs.write_job(study, job)
+    kept = json.loads((folder / "result.json").read_text())
+    assert kept["validation"] == DONE["validation"]
+    assert kept["job"]["study"] == job.study
+    assert kept["job"]["group"] == job.group
+    assert jobs.read_result(study, changed(job, seed=9)) is None
+
+
 def test_a_job_of_another_version_is_refused(study: Path, job: Job) -> None:
     folder = jobs.write_job(study, job)
     told = json.loads((folder / "job.json").read_text())

@@ -101,6 +101,15 @@ def test_the_highest_row_is_compared_with_the_other_leaders_and_with_pooled(
     assert "- Gate against Pooled: -14.0 [-15.0, -12.0] 0/3 points of Dice." in text
 
 
+def test_nothing_is_compared_with_a_row_that_was_not_trained(tmp_path: Path) -> None:
+    put_rows(tmp_path, {**ROWS, "Random": [0.1, 0.1, 0.2]})
+    spec = study(*SPEC.rows, row("Random", "untrained", kind="untrained"))
+    lines = quality(read(tmp_path, spec))
+    assert cells_of(lines, "Random")["Δ to FedAvg"].endswith("0/3")
+    assert "- Gate against FedProx" in "\n".join(lines)
+    assert "against Random" not in "\n".join(lines)
+
+
 def test_a_row_without_results_is_left_out_and_one_with_few_says_so(
     tmp_path: Path,
 ) -> None:
