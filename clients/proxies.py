@@ -10,7 +10,7 @@ truth. Plain torch; knows nothing of Flower.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -96,6 +96,11 @@ def distil_on_proxies(
         raise ValueError(
             "Distillation on proxies needs at least one teacher, got none."
         )
+    is_oracle = settings.edge_weight == "oracle"
+    if is_oracle:
+        _check_outlines(plan, "fedefm.edge-weight = 'softmax'")
+    if settings.proxy_labels == "teachers":
+        _check_outlines(plan, "fedefm.proxy-labels = 'none'")
     if common is None and settings.needs_prototypes:
         common = {name: one.clone() for name, one in model.trainable_state().items()}
     panel = Panel(
@@ -108,10 +113,16 @@ def distil_on_proxies(
         common=common,
         task=plan.task,
     )
+    data = replace(plan.data, frame_size=image_size)
+    frames = proxy_frames(data, plan.seed, labelled=is_oracle)
+    return descend(model, frames, plan, device, _loss_of(model, panel, plan, settings))
 
+
+def _loss_of(
+    model: SegmentationNetwork, panel: Panel, plan: TrainPlan, settings: FedEFMSettings
+) -> Callable[[Batch, TrainReport], Tensor]:
+    """Return what a step goes down: the distance to probabilities, or to masks."""
     from_masks = settings.proxy_labels == "teachers"
-    if from_masks:
-        _check_outlines(plan, "fedefm.proxy-labels = 'none'")
     label_loss = plan.task.label_loss(plan.settings)
 
     def loss_of(batch: Batch, report: TrainReport) -> Tensor:
@@ -127,12 +138,7 @@ def distil_on_proxies(
             settings=settings,
         )
 
-    is_oracle = settings.edge_weight == "oracle"
-    if is_oracle:
-        _check_outlines(plan, "fedefm.edge-weight = 'softmax'")
-    data = replace(plan.data, frame_size=image_size)
-    frames = proxy_frames(data, plan.seed, labelled=is_oracle)
-    return descend(model, frames, plan, device, loss_of)
+    return loss_of
 
 
 def _marked(batch: Batch, lesson: Lesson) -> Batch:

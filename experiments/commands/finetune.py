@@ -148,13 +148,12 @@ def finetune_command(
         )
         choice = None
         if data is not None:
+            mapping = label_map(classes, labels or [], ignore_label or [], line_width)
             choice = DataChoice(
                 spec=FolderSpec(
                     folder=existing(data),
                     layout=one_of("--layout", layout, LAYOUTS),
-                    labels=label_map(
-                        classes, labels or [], ignore_label or [], line_width
-                    ),
+                    labels=mapping,
                     skip_damaged=skip_damaged,
                     device_polarity=one_of("--polarity", polarity, POLARITIES),
                 ),

@@ -131,13 +131,9 @@ def predict_command(
                 "--write, --stream, --box, --points and --tile are for models that "
                 "segment."
             )
-        frame_size = prepared_size(
-            tile,
-            network_size=source.network.image_size,
-            usual=source.network.image_size
-            if source.labels
-            else source.data.frame_size,
-        )
+        size = source.network.image_size
+        usual = size if source.labels else source.data.frame_size
+        frame_size = prepared_size(tile, network_size=size, usual=usual)
         predictor = Predictor(
             source, device=place, precision=precision, compiled=compiled, folded=folded
         )
@@ -157,15 +153,15 @@ def predict_command(
             failed = _run_stream(given, predictor, options, frames, output)
         elif output is not None:
             names = folder_names(files, keep_names=keep_names)
-            rows: list[Row] = []
             if source.labels:
+                rows: list[Row] = []
                 work = partial(classify_inputs, files, names, predictor, options, rows)
+                failed = _run_files(len(files), work, options, output, about)
+                write_classes(output, source.labels, rows)
             else:
                 folders = {number: output / text for number, text in names.items()}
                 work = partial(predict_inputs, files, folders, predictor, options)
-            failed = _run_files(len(files), work, options, output, about)
-            if source.labels:
-                write_classes(output, source.labels, rows)
+                failed = _run_files(len(files), work, options, output, about)
     if failed:
         raise typer.Exit(SOME_FAILED)
 
