@@ -143,6 +143,11 @@ def load_evaluation_frames(
             frames, facts = _take_split(spec.name, frames, known.facts, split, seed)
         if sequences:
             frames, facts = _take_sequences(frames, facts, sequences)
+        if not bool(frames.annotated.any()):
+            notes.append(
+                f"{spec.name}: nobody has labelled its {len(frames)} frames, so they "
+                "are in no number."
+            )
         sites.append(SiteFrames(spec.name, frames, facts, known.patients_known))
     annotated = torch.cat([site.frames.annotated for site in sites]).any(dim=0)
     seen = [name for name, any_ in zip(CLASS_NAMES, annotated, strict=True) if any_]

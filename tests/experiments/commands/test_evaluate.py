@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +126,8 @@ def test_several_sites_get_the_test_frames_of_a_run(
         "frames-per-patient = 1\n"
         '[[site]]\nname = "south"\ndomain = "phantom"\npatients = 4\n'
         "frames-per-patient = 1\n"
+        '[[site]]\nname = "west"\ndomain = "animal"\npatients = 4\n'
+        'frames-per-patient = 1\nlabels = "none"\n'
     )
     output = tmp_path / "found"
     result = run(checkpoint(3), "--sites", str(sites), "--split", "test", "--output",
@@ -134,6 +137,9 @@ def test_several_sites_get_the_test_frames_of_a_run(
     assert not (output / "comparison.csv").exists()
     scopes = {(one["scope"], one["site"]) for one in read_csv(output / "summary.csv")}
     assert {("overall", ""), ("site", "north"), ("site", "south")} < scopes
+    assert ("site", "west") not in scopes
+    said = " ".join(result.output.split())
+    assert re.search(r"west: nobody has labelled its \d frames", said)
     # The seed of the split is 0, the model's was 3.
     assert "Model A was made with seed 3" in " ".join(result.output.split())
 
