@@ -1,6 +1,7 @@
 """Which strategy a run uses, and where it goes on from."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from flwr.serverapp.strategy import Strategy
@@ -47,10 +48,13 @@ def make_strategy(
         ValueError: If the state is of other hospitals.
         SettingsError: If an earlier run cannot be gone on from with this strategy.
     """
+    is_measured = partial(settings.evaluation.is_due, last=settings.num_rounds)
     if settings.strategy in FLOWERS:
-        return make_flower_strategy(settings.strategy, settings.rival, roster, state)
+        return make_flower_strategy(
+            settings.strategy, settings.rival, roster, state, is_measured
+        )
     if settings.strategy in RIVALS:
-        return _make_rival(settings, roster, state, keep)
+        return _make_rival(settings, roster, state, keep, is_measured)
     return FedEFM(
         settings.fedefm,
         roster,
@@ -58,6 +62,7 @@ def make_strategy(
         state=state,
         seed=settings.seed,
         keep=keep,
+        is_measured=is_measured,
     )
 
 
@@ -66,6 +71,7 @@ def _make_rival(
     roster: Mapping[str, int],
     state: FederationState | None,
     keep: Callable[[str, int, State], None] | None,
+    is_measured: Callable[[int], bool],
 ) -> Strategy:
     model = assemble_model(settings.model.recipe(settings.seed))
     terms = Terms(
@@ -79,7 +85,13 @@ def _make_rival(
     assert kind is not None, "Flower's own strategies are made elsewhere"
     method = kind(terms)
     return RivalStrategy(
-        settings.strategy, method, roster, state=state, seed=settings.seed, keep=keep
+        settings.strategy,
+        method,
+        roster,
+        state=state,
+        seed=settings.seed,
+        keep=keep,
+        is_measured=is_measured,
     )
 
 

@@ -45,18 +45,29 @@ def site_series(events: Sequence[Event], site: str, metric: str) -> Series:
         metric: Such as "val/dice".
 
     Returns:
-        All rounds and the number of each.
+        The rounds in which anybody has a number, and the site's number of each, NaN
+        where others have one and it has not.
     """
-    rounds = round_events(events)
+    rounds = _rounds_with(events, metric)
     values = [_number(event.get("sites", {}).get(site, {}), metric) for event in rounds]
     return [event["round"] for event in rounds], values
 
 
 def overall_series(events: Sequence[Event], metric: str) -> Series:
     """Return a global metric over the rounds, as `site_series` does for a site."""
-    rounds = round_events(events)
+    rounds = _rounds_with(events, metric)
     values = [_number(event.get("global", {}), metric) for event in rounds]
     return [event["round"] for event in rounds], values
+
+
+def _rounds_with(events: Sequence[Event], metric: str) -> list[Event]:
+    """Leave out rounds after which nobody measured, so that lines go on over them."""
+    return [
+        event
+        for event in round_events(events)
+        if metric in event.get("global", {})
+        or any(metric in site for site in event.get("sites", {}).values())
+    ]
 
 
 def last_value(series: Series) -> tuple[int, float] | None:

@@ -30,6 +30,7 @@ from flwr.serverapp.strategy import Result
 
 from strategies import messages
 from strategies.accumulation import Accumulator, State, feed_back
+from strategies.evaluation_settings import every_round
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
 from strategies.own_rounds import OwnRounds
@@ -65,6 +66,7 @@ class FedEFM(OwnRounds):
         state: FederationState | None = None,
         seed: int = 0,
         keep: Callable[[str, int, State], None] | None = None,
+        is_measured: Callable[[int], bool] = every_round,
     ) -> None:
         """Set up the silos.
 
@@ -75,6 +77,7 @@ class FedEFM(OwnRounds):
             state: Where an earlier federation ended; None starts a new one.
             seed: Of the run.
             keep: Told every silo's own model as it arrives, with its name and round.
+            is_measured: Whether the silos measure Theta after a round.
 
         Raises:
             ValueError: If there is no hospital, or the state or the topology is of
@@ -89,6 +92,7 @@ class FedEFM(OwnRounds):
         self.state = state
         self.seed = seed
         self.keep = keep
+        self.is_measured = is_measured
         for known, what in (
             (self.topology.silos, "topology"),
             (silos if state is None else sorted(state.students), "saved federation"),
@@ -189,7 +193,10 @@ class FedEFM(OwnRounds):
             memory = {}
         if number > 0 and self.settings.teach_on == "proxy":
             theta = self._teach_on_proxies(state, number, theta, students, send)
-        list(send(self.requests.evaluation(theta, number)))  # the grid's owner adds up
+        if self.is_measured(number):
+            list(
+                send(self.requests.evaluation(theta, number))
+            )  # the grid's owner adds up
         if self.settings.feeds_back_in(number):
             students = feed_back(
                 students,

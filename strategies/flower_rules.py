@@ -23,6 +23,7 @@ from flwr.serverapp.strategy import (
 )
 
 from strategies import messages
+from strategies.evaluation_settings import every_round
 from strategies.federation_state import FederationState
 from strategies.rival_settings import RivalSettings
 from strategies.rivals.averaging import STATISTICS
@@ -34,6 +35,7 @@ def make_flower_strategy(
     settings: RivalSettings,
     roster: Mapping[str, int],
     state: FederationState | None = None,
+    is_measured: Callable[[int], bool] = every_round,
 ) -> Strategy:
     """Build one of Flower's strategies.
 
@@ -42,6 +44,7 @@ def make_flower_strategy(
         settings: Its strengths.
         roster: Flower's node id of every hospital, by name.
         state: Where an earlier federation ended; None starts a new one.
+        is_measured: Whether the hospitals measure the mean after a round.
 
     Returns:
         The strategy.
@@ -54,18 +57,24 @@ def make_flower_strategy(
         "server_momentum": settings.server_momentum,
     }
     if name == "fedavg":
-        return ResumableFedAvg(roster, state=state)
+        return ResumableFedAvg(roster, state=state, is_measured=is_measured)
     if name == "fedprox":
-        return ResumableFedProx(roster, state=state, proximal_mu=settings.proximal_mu)
+        return ResumableFedProx(
+            roster,
+            state=state,
+            is_measured=is_measured,
+            proximal_mu=settings.proximal_mu,
+        )
     if state is not None:
         raise SettingsError(
             f"Flower's {name} keeps its moments to itself, so a run of it cannot be "
             "gone on from. Leave resume empty."
         )
     if name == "fedavgm":
-        return AllHospitalsFedAvgM(roster, **moments)
+        return AllHospitalsFedAvgM(roster, is_measured=is_measured, **moments)
     return AllHospitalsFedAdam(
         roster,
+        is_measured=is_measured,
         eta=settings.server_learning_rate,
         beta_1=settings.server_momentum,
         beta_2=settings.server_second_moment,
@@ -81,6 +90,7 @@ class _AllHospitals(FedAvg):
         roster: Mapping[str, int],
         *,
         state: FederationState | None = None,
+        is_measured: Callable[[int], bool] = every_round,
         **own: Any,  # noqa: ANN401 - of Flower's class behind
     ) -> None:
         """Take all hospitals, weighted by their numbers of frames.
@@ -88,6 +98,7 @@ class _AllHospitals(FedAvg):
         Args:
             roster: Flower's node id of every hospital, by name.
             state: Where an earlier federation ended; None starts a new one.
+            is_measured: Whether the hospitals measure the mean after a round.
             own: Strengths of Flower's class.
         """
         super().__init__(
@@ -100,6 +111,7 @@ class _AllHospitals(FedAvg):
             **own,
         )
         self.state = state
+        self.is_measured = is_measured
         self.done = 0 if state is None else max(state.round_number, 0)
 
     def start(
@@ -141,6 +153,8 @@ class _AllHospitals(FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask all hospitals to measure, with the number of the whole run's round."""
+        if not self.is_measured(server_round + self.done):
+            return []
         return super().configure_evaluate(
             server_round + self.done, arrays, config, grid
         )

@@ -26,7 +26,7 @@ from typing import Any
 from experiments.study.spec import Job
 from server.checkpoints import CHECKPOINTS_FOLDER
 from server.journal import write_json
-from strategies.settings import SettingsError
+from strategies.settings import SettingsError, SettingValue
 
 FORMAT = 1
 JOBS, TRAININGS, SITES, SET_ASIDE = "jobs", "trainings", "sites", "set-aside"
@@ -35,7 +35,11 @@ TRAINED_FILE, THETA_FILE = "trained.json", "theta.safetensors"
 DIGEST_LENGTH = 10
 FOR_THE_TABLES = ("study", "group", "steps_table")
 """What a job says for its place in a table; no number depends on it."""
-LATER = {"fedefm.route": "exchange", "fedefm.moments": "fresh"}
+LATER: dict[str, SettingValue] = {
+    "fedefm.route": "exchange",
+    "fedefm.moments": "fresh",
+    "evaluation.every-rounds": 1,
+}
 """Settings that came after results were kept, at the value they had until then: there
 they are left out of an id, so that a new setting does not throw results away."""
 OF_TRAINING = ("kind", "settings", "sites", "pooled_factor")

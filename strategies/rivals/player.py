@@ -14,6 +14,7 @@ from flwr.serverapp.strategy import Result
 
 from strategies import messages
 from strategies.accumulation import State
+from strategies.evaluation_settings import every_round
 from strategies.federation_state import FederationState
 from strategies.own_rounds import OwnRounds
 from strategies.rivals.method import Memory, Method, SiloAnswer, SiloTask
@@ -37,6 +38,7 @@ class RivalStrategy(OwnRounds):
         state: FederationState | None = None,
         seed: int = 0,
         keep: Callable[[str, int, State], None] | None = None,
+        is_measured: Callable[[int], bool] = every_round,
     ) -> None:
         """Set up the silos.
 
@@ -48,6 +50,7 @@ class RivalStrategy(OwnRounds):
             seed: Of the run.
             keep: Told every silo's own model at the end of a round, with its name
                 and the round.
+            is_measured: Whether the silos measure the global model after a round.
 
         Raises:
             ValueError: If the state is of other hospitals.
@@ -64,6 +67,7 @@ class RivalStrategy(OwnRounds):
         self.state = state
         self.seed = seed
         self.keep = keep
+        self.is_measured = is_measured
 
     def summary(self) -> None:
         """Log the method and its settings."""
@@ -117,7 +121,9 @@ class RivalStrategy(OwnRounds):
                 for silo in silos:
                     self.keep(silo, number, self.method.personal(memory, silo))
             arrays = messages.from_state(memory.theta)
-            self._send(grid, self.requests.evaluation(memory.theta, number), timeout)
+            if self.is_measured(number):
+                requests = self.requests.evaluation(memory.theta, number)
+                self._send(grid, requests, timeout)
             if evaluate_fn and (metrics := evaluate_fn(number, arrays)):
                 result.evaluate_metrics_serverapp[number] = metrics
         result.arrays = messages.from_state(memory.theta)

@@ -54,6 +54,24 @@ def test_missing_numbers_are_gaps_and_not_zeros() -> None:
     assert same(overall_series(EVENTS, "val/dice")[1], [math.nan, 0.55, math.nan])
 
 
+def test_a_round_after_which_nobody_measured_is_no_gap() -> None:
+    events = [
+        {"event": "round", "round": 1, "global": {"train/loss": 1.0}, "sites": {}},
+        {
+            "event": "round",
+            "round": 2,
+            "global": {"train/loss": 0.5, "val/dice": 0.7},
+            "sites": {"ward": {"val/dice": 0.7}, "wing": {"train/loss": 0.5}},
+        },
+    ]
+    assert overall_series(events, "val/dice") == ([2], [0.7])
+    assert overall_series(events, "train/loss") == ([1, 2], [1.0, 0.5])
+    assert site_series(events, "ward", "val/dice") == ([2], [0.7])
+    rounds, values = site_series(events, "wing", "val/dice")
+    assert rounds == [2]
+    assert math.isnan(values[0])
+
+
 def test_a_site_that_never_answered_is_named_too() -> None:
     assert site_names(EVENTS) == ["a", "absent", "b"]
 

@@ -47,16 +47,23 @@ def curves_section(run: Run) -> Section | None:
 
 
 def _lines(run: Run, metric: str) -> list[Line]:
-    """Return a line for every site with a number, then that of all."""
+    """Return a line for every site with a number, then that of all.
+
+    Lines go on over rounds after which nobody measured.
+    """
     lines = []
+    rounds = [
+        one
+        for one in run.rounds
+        if metric in one.overall or any(metric in site for site in one.sites.values())
+    ]
     for index, site in enumerate(run.site_names):
         points = [
-            (float(one.number), one.sites.get(site, {}).get(metric))
-            for one in run.rounds
+            (float(one.number), one.sites.get(site, {}).get(metric)) for one in rounds
         ]
         if any(value is not None for _, value in points):
             lines.append(Line(site, points, line_style(index)))
-    overall = [(float(one.number), one.overall.get(metric)) for one in run.rounds]
+    overall = [(float(one.number), one.overall.get(metric)) for one in rounds]
     if any(value is not None for _, value in overall):
         lines.append(Line(ALL, overall, "all"))
     return lines
