@@ -2,7 +2,8 @@
 
 Without feedback of the accumulated model silos drift, and their mean is no model any
 more: relative distances of .15 to .18, against .01 with feedback, came with a mean that
-scored a tenth of what its silos did. A distance that grows and grows is the early sign.
+scored a tenth of what its silos did. A distance that grows and grows is the early sign,
+once it is larger than ever: one that comes down in waves, as on a tour, is none.
 """
 
 import math
@@ -24,6 +25,7 @@ class DriftWatch:
     def __init__(self) -> None:
         """Begin a run."""
         self._last: float | None = None
+        self._largest = 0.0  # so far
         self._rounds = 0
         self._is_told = False
 
@@ -46,13 +48,15 @@ class DriftWatch:
         if distance is None or not math.isfinite(distance):
             return ""
         last, self._last = self._last, distance
+        is_largest = distance > self._largest
+        self._largest = max(self._largest, distance)
         if last is None:
             return ""
         has_grown = distance > max((1 + GROWTH) * last, LEAST_DISTANCE)
         self._rounds = self._rounds + 1 if has_grown else 0
         if distance < last:
             self._is_told = False
-        if self._rounds < GROWING_ROUNDS or self._is_told:
+        if self._rounds < GROWING_ROUNDS or not is_largest or self._is_told:
             return ""
         self._is_told = True
         return (

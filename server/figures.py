@@ -114,8 +114,8 @@ def draw_curves(events: Sequence[Event], path: Path) -> Path:
 def draw_drift(events: Sequence[Event], path: Path) -> Path:
     """Draw how far the silos are apart, and what teachers and students get wrong.
 
-    Left: the consensus distance, with a mark where `server.drift` warns. Right: the
-    loss on the students' own frames, of the teachers and of the students.
+    Left: the consensus distance, with a mark where `server.drift` warns. Right, where
+    somebody teaches: the loss on the students' own frames, of teachers and students.
 
     Args:
         events: From `read_events`; missing numbers leave gaps.
@@ -124,8 +124,10 @@ def draw_drift(events: Sequence[Event], path: Path) -> Path:
     Returns:
         The path.
     """
-    figure = Figure(figsize=(10, 4.0), layout="constrained")
-    distance, loss = figure.subplots(1, 2)
+    losses = {name: overall_series(events, metric) for metric, name in LOSSES.items()}
+    is_taught = any(last_value(series) for series in losses.values())
+    figure = Figure(figsize=(10 if is_taught else 5.4, 4.0), layout="constrained")
+    distance, *others = figure.subplots(1, 1 + is_taught, squeeze=False)[0]
     rounds, values = overall_series(events, DRIFT_METRICS[0])
     distance.plot(rounds, values, **GLOBAL_STYLE)
     for number in warned_rounds(zip(rounds, values, strict=True)):
@@ -140,12 +142,12 @@ def draw_drift(events: Sequence[Event], path: Path) -> Path:
             color=WORST_COLOUR,
         )
     distance.set(title="Consensus distance of the silos", ylabel="share of the mean")
-    for (metric, name), colour in zip(LOSSES.items(), COLOURS, strict=False):
-        series = overall_series(events, metric)
-        loss.plot(*series, label=name, color=colour, linewidth=1.8, marker=".")
-    loss.set(title="Loss on the students' own frames", ylabel="loss")
-    loss.legend(frameon=False)
-    for axes in (distance, loss):
+    for loss in others:
+        for (name, series), colour in zip(losses.items(), COLOURS, strict=False):
+            loss.plot(*series, label=name, color=colour, linewidth=1.8, marker=".")
+        loss.set(title="Loss on the students' own frames", ylabel="loss")
+        loss.legend(frameon=False)
+    for axes in (distance, *others):
         axes.set_xlabel("round (0 = local warm-up)")
         axes.set_ylim(bottom=0)
         axes.margins(y=0.15)

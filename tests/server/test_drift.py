@@ -26,6 +26,11 @@ def test_a_round_without_growth_begins_the_count_anew() -> None:
     assert warnings(1.0, 1.1, 1.2, 1.2, 1.4, 1.6, 1.8) == [6]
 
 
+def test_growth_below_what_there_was_is_a_wave() -> None:
+    assert warnings(1, 0.5, 0.6, 0.7, 0.8) == []
+    assert warnings(1, 0.5, 0.6, 0.7, 0.8, 0.9, 1.1) == [6]
+
+
 def test_it_is_told_once_until_the_distance_falls() -> None:
     assert warnings(1, 2, 3, 4, 5, 6, 7, 8) == [3]
     assert warnings(1, 2, 3, 4, 4, 5, 6, 7) == [3]  # it stood still, it did not fall
