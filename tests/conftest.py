@@ -1,13 +1,13 @@
 """What many tests share: the project's settings and one thread for torch."""
 
 import os
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from experiments.run_config import default_run_config
 from strategies.settings import RunSettings, SettingValue
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,15 +58,7 @@ def _real_set(name: str) -> Path:
 @pytest.fixture
 def run_config() -> dict[str, SettingValue]:
     """The complete flat run config, as Flower would hand it to an app."""
-    with (ROOT / "pyproject.toml").open("rb") as stream:
-        config = tomllib.load(stream)["tool"]["flwr"]["app"]["config"]
-    flat: dict[str, SettingValue] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat.update({f"{key}.{inner}": v for inner, v in value.items()})
-        else:
-            flat[key] = value
-    return flat
+    return default_run_config()
 
 
 @pytest.fixture
