@@ -1,0 +1,93 @@
+"""The tables of the README say what the committed results say."""
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "experiments" / "results"
+
+Line = Mapping[str, str]
+
+
+def share(name: str) -> Callable[[Line], str]:
+    """Return how a README writes a share: percent, mean ± deviation."""
+
+    def text(line: Line) -> str:
+        mean, sd = line[f"{name} mean"], line[f"{name} sd"]
+        return f"{100 * float(mean):.1f} ± {100 * float(sd):.1f}" if mean else "–"
+
+    return text
+
+
+def difference(line: Line) -> str:
+    """Return points of Dice above the row that the table compares with."""
+    marks = {name.rpartition(" ")[2]: name for name in line if name[:7] == "dice - "}
+    mean, low, high = (line[marks[one]] for one in ("mean", "low", "high"))
+    if not mean:
+        return "–"
+    interval = f" [{100 * float(low):+.1f}, {100 * float(high):+.1f}]" if low else ""
+    return f"{100 * float(mean):+.1f}{interval}"
+
+
+def gigabytes(line: Line) -> str:
+    rounds, megabytes = line["cost/rounds mean"], line["cost/mb_per_round mean"]
+    if not megabytes or float(megabytes) == 0:
+        return "–"
+    return f"{float(rounds) * float(megabytes) / 1000:.1f}"
+
+
+COLUMNS = {
+    "Dice": share("test/dice"),
+    "worst silo": share("test/worst_site_dice"),
+    "unseen domain": share("unseen/neuro/dice"),
+    "5-shot there": share("few_shot/neuro/5/dice"),
+    "Δ": difference,
+    "seeds": lambda line: line["seeds"],
+    "traffic, GB": gigabytes,
+}
+
+
+def tables_of_readme() -> list[tuple[list[str], list[list[str]]]]:
+    """Return head and lines of the tables below "Against whom" that begin with row."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("### Against whom", 1)[1].split("\n### ", 1)[0]
+    tables = []
+    for block in section.split("\n\n"):
+        lines = [
+            [cell.strip().strip("*") for cell in line.strip().strip("|").split("|")]
+            for line in block.splitlines()
+            if line.startswith("|")
+        ]
+        if lines and lines[0][0] == "row":
+            tables.append((lines[0], lines[2:]))
+    return tables
+
+
+def read(name: str) -> dict[str, Line]:
+    with (RESULTS / name).open(encoding="utf-8", newline="") as stream:
+        return {line["row"]: line for line in csv.DictReader(stream)}
+
+
+@pytest.mark.parametrize(
+    ("place", "files"),
+    [
+        (0, ["small/table_unseen-100_equal-steps.csv"]),
+        (
+            1,
+            [
+                "ablation/table_unseen-100_ablation-of-the-gate.csv",
+                "ablation/table_unseen-100_ablation-of-fedefm.csv",
+            ],
+        ),
+    ],
+)
+def test_every_cell_is_that_of_the_results(place: int, files: list[str]) -> None:
+    head, lines = tables_of_readme()[place]
+    known = {name: line for file in files for name, line in read(file).items()}
+    assert len(lines) > 3
+    for name, *cells in lines:
+        for heading, cell in zip(head[1:], cells, strict=True):
+            assert cell == COLUMNS[heading](known[name]), (name, heading)
