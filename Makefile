@@ -44,7 +44,7 @@ unit: setup           ## everything that needs no SuperLink
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not simulation and not deployment' -n 2 --dist worksteal
 
 simulation: setup     ## the tests that really call `flwr run`
-	$(BIN)/python -m pytest -m simulation
+	$(BIN)/python -m pytest -m simulation tests/experiments
 
 # A real federation over network namespaces of its own: server and hospitals apart.
 # ENDOFED_DEPLOYMENT_TABLE=FILE keeps the table of cases.

@@ -15,6 +15,14 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 """Small real X-ray sets that may lie beside a checkout; nobody needs them."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep real runs where `make simulation` looks for them."""
+    for item in items:
+        is_there = item.path.is_relative_to(ROOT / "tests" / "experiments")
+        if item.get_closest_marker("simulation") and not is_there:
+            raise pytest.UsageError(f"{item.nodeid}: move it to tests/experiments.")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Begin with one thread, whatever a command under test has asked for before."""

@@ -37,11 +37,11 @@ def test_every_mode_is_timed_and_compared_with_the_eager_logits() -> None:
     names = ("unet", "fga-net-small")
     modes = ("eager", "channels-last", "fused", "bf16")
     measured = time_networks(
-        names, size=64, batches=(1, 2), modes=modes, repeats=1, device=CPU
+        names, size=64, batches=(2,), modes=modes, repeats=1, device=CPU
     )
     timings = measured.timings
     keys = {(one.name, one.mode, one.batch) for one in timings}
-    assert keys == {(n, m, b) for n in names for m in modes for b in (1, 2)}
+    assert keys == {(n, m, 2) for n in names for m in modes}
     assert measured.failures == []
     allowed = {"eager": 0.0, "channels-last": 1e-3, "fused": 1e-3, "bf16": 1.0}
     for one in timings:
