@@ -193,10 +193,8 @@ class FedEFM(OwnRounds):
             memory = {}
         if number > 0 and self.settings.teach_on == "proxy":
             theta = self._teach_on_proxies(state, number, theta, students, send)
-        if self.is_measured(number):
-            list(
-                send(self.requests.evaluation(theta, number))
-            )  # the grid's owner adds up
+        if self.is_measured(number):  # the grid's owner adds up
+            list(send(self.requests.evaluation(theta, number)))
         if self.settings.feeds_back_in(number):
             students = feed_back(
                 students,

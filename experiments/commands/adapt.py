@@ -50,7 +50,8 @@ from experiments.commands.adapt_options import (
     Threads,
     Unlabelled,
 )
-from experiments.commands.data import (
+from experiments.commands.errors import user_errors
+from experiments.commands.folder_options import (
     ALL_CLASSES,
     ClassesOption,
     IgnoreOption,
@@ -60,10 +61,10 @@ from experiments.commands.data import (
     PolarityOption,
     SkipOption,
     WidthOption,
+    label_map,
+    one_of,
 )
-from experiments.commands.errors import user_errors
-from experiments.commands.finetune import parse_numbers
-from experiments.commands.folder_options import label_map, one_of
+from experiments.commands.word_options import parse_numbers, words
 from experiments.finetuning.split import SPLITS, DataChoice
 from experiments.model_source import OFFICIAL_SUFFIXES, RANDOM, open_model
 from experiments.prediction.predictor import choose_device
@@ -114,7 +115,7 @@ def adapt_command(
         domains = "" if is_folder(source) or source == SIMULATED else source
         texts = [*(settings or [])]
         texts += [f"adapt.source-domains={domains}"] if domains else []
-        plan = read_plan(config, resume, given, _words(rows), texts)
+        plan = read_plan(config, resume, given, words(rows), texts)
         choice = DataChoice(
             spec=FolderSpec(
                 folder=Path(),
@@ -124,7 +125,7 @@ def adapt_command(
                 device_polarity=one_of("--polarity", polarity, POLARITIES),
             ),
             split_by=one_of("--split-by", split_by, SPLITS),
-            test=_words(test_sequences),
+            test=words(test_sequences),
             key=key,
         )
         folder = output_folder(output, resume)
@@ -265,10 +266,6 @@ def _placed(choice: DataChoice, named: str, *, unlabelled: bool) -> DataChoice |
         return None
     spec = replace(choice.spec, folder=Path(named), unlabelled=unlabelled)
     return replace(choice, spec=spec)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _tell_place(place: str, is_private: bool) -> None:

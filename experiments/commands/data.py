@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from clients.data.archive import LAYOUTS
 from clients.data.card import build_card
@@ -24,15 +23,27 @@ from clients.data.identity import SiteKey
 from clients.data.scan import POLARITIES, scan_folder
 from experiments.check_json import report_content
 from experiments.check_report import show_report
+from experiments.commands.bars import passing_bar
 from experiments.commands.data_partition import partition_command
 from experiments.commands.data_sheet import sheet_command
 from experiments.commands.errors import user_errors
-from experiments.commands.folder_options import existing, label_map, one_of
-from models.classes import CLASS_NAMES
+from experiments.commands.folder_options import (
+    ALL_CLASSES,
+    ClassesOption,
+    IgnoreOption,
+    KeyOption,
+    LabelsOption,
+    LayoutOption,
+    PolarityOption,
+    SkipOption,
+    WidthOption,
+    existing,
+    label_map,
+    one_of,
+)
 from server.journal import write_json
 
 ERRORS_FOUND = 1
-ALL_CLASSES = ",".join(CLASS_NAMES)
 
 data_app = typer.Typer(
     help="Look at the data of a site before it trains.",
@@ -43,33 +54,7 @@ data_app = typer.Typer(
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder with the data of the site.")
 ]
-LayoutOption = Annotated[
-    str, typer.Option(help="auto, pairs (images and videos) or dicom.")
-]
-KeyOption = Annotated[
-    Path | None,
-    typer.Option(help="Key file of the site. Default: $ENDOFED_KEY, else made once."),
-]
-ClassesOption = Annotated[
-    str, typer.Option(help="What is annotated, as catheter,guidewire.")
-]
-LabelsOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="LABEL=CLASS", help="What a label means; repeatable."),
-]
-IgnoreOption = Annotated[
-    list[str] | None, typer.Option(help="Label to leave out; repeatable.")
-]
-WidthOption = Annotated[
-    str, typer.Option(help="Width of drawn lines, as 3px or 1.2mm.")
-]
 PatientsOption = Annotated[int, typer.Option(min=1, help="Fewer are an error.")]
-SkipOption = Annotated[
-    bool, typer.Option("--skip-damaged", help="Leave damaged frames out.")
-]
-PolarityOption = Annotated[
-    str, typer.Option(help="What devices are at this site: dark or bright.")
-]
 CardOption = Annotated[
     Path | None, typer.Option(help="Write the data card (JSON) to this file.")
 ]
@@ -143,15 +128,7 @@ def find_command(
 
 
 def _check_with_progress(catalogue: Catalogue) -> CheckReport:
-    errors = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        "{task.description}",
-        *columns,
-        console=errors,
-        transient=True,
-        disable=not errors.is_terminal,  # a log file has no use for a bar
-    ) as progress:
+    with passing_bar(Console(stderr=True)) as progress:
         task = progress.add_task("Reading frames", total=None)
         return check_catalogue(
             catalogue,

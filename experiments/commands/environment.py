@@ -1,7 +1,6 @@
 """`endofed environment` and `settings`: for those who call `flwr run` by hand."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.commands.errors import user_errors
+from experiments.commands.run_options import SitesOption
 from experiments.flower_home import (
     shell_exports,
     stop_local_superlink,
@@ -26,10 +26,6 @@ from experiments.run_config import (
 
 console = Console()
 errors = Console(stderr=True)
-
-SitesOption = Annotated[
-    Path | None, typer.Option(help="Sites file (TOML). Default: four simulated ones.")
-]
 
 
 def environment_command(

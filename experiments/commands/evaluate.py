@@ -12,7 +12,6 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from clients.data.archive import LAYOUTS
 from clients.data.errors import DataError
@@ -20,7 +19,9 @@ from clients.data.identity import SiteKey
 from clients.data.scan import POLARITIES
 from clients.sites import load_sites
 from clients.sources import SimulatedSource
-from experiments.commands.data import (
+from experiments.commands.bars import passing_bar
+from experiments.commands.errors import user_errors
+from experiments.commands.folder_options import (
     ALL_CLASSES,
     ClassesOption,
     IgnoreOption,
@@ -30,9 +31,10 @@ from experiments.commands.data import (
     PolarityOption,
     SkipOption,
     WidthOption,
+    existing,
+    label_map,
+    one_of,
 )
-from experiments.commands.errors import user_errors
-from experiments.commands.folder_options import existing, label_map, one_of
 from experiments.evaluation.contenders import (
     classes_of,
     open_contenders,
@@ -230,15 +232,7 @@ def _evaluate(
     frames: EvaluationFrames,
     settings: EvaluationSettings,
 ) -> Evaluation:
-    errors = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        "{task.description}",
-        *columns,
-        console=errors,
-        transient=True,
-        disable=not errors.is_terminal,  # a log file has no use for a bar
-    ) as progress:
+    with passing_bar(Console(stderr=True)) as progress:
         task = progress.add_task("Measuring frames", total=len(models) * len(frames))
         return evaluate_models(
             models,

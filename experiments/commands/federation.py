@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from experiments.commands.errors import user_errors
+from experiments.commands.run_options import ConfigOption, SetOption
 from experiments.deployment.app_digest import app_digest
 from experiments.deployment.centre import (
     Centre,
@@ -70,13 +71,6 @@ AddressOption = Annotated[
     typer.Option(
         metavar="HOST:PORT", help="Of the server. Default: this machine, its own port."
     ),
-]
-ConfigOption = Annotated[
-    Path | None, typer.Option(help="TOML file with some of the settings.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable."),
 ]
 
 

@@ -9,17 +9,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from clients.data.archive import LAYOUTS
 from clients.data.catalogue import FolderSpec
 from clients.data.scan import POLARITIES
-from experiments.commands.data import (
-    ALL_CLASSES,
-    ClassesOption,
-    IgnoreOption,
-    KeyOption,
-    LabelsOption,
-    LayoutOption,
-    PolarityOption,
-    SkipOption,
-    WidthOption,
-)
 from experiments.commands.errors import user_errors
 from experiments.commands.finetune_options import (
     BatchSize,
@@ -56,7 +45,21 @@ from experiments.commands.finetune_options import (
     Warmup,
     Workers,
 )
-from experiments.commands.folder_options import existing, label_map, one_of
+from experiments.commands.folder_options import (
+    ALL_CLASSES,
+    ClassesOption,
+    IgnoreOption,
+    KeyOption,
+    LabelsOption,
+    LayoutOption,
+    PolarityOption,
+    SkipOption,
+    WidthOption,
+    existing,
+    label_map,
+    one_of,
+)
+from experiments.commands.word_options import parse_numbers, words
 from experiments.finetuning.fewshot import ALL, FinetuneSettings
 from experiments.finetuning.files import best_model
 from experiments.finetuning.report import fewshot_table
@@ -125,8 +128,8 @@ def finetune_command(
             domain=domain,
             shots=parse_shots(shots),
             seeds=parse_numbers("--seeds", seeds),
-            starts=_words(starts),
-            methods=_words(methods),
+            starts=words(starts),
+            methods=words(methods),
             network=network,
             task=task,
             label=label,
@@ -158,9 +161,9 @@ def finetune_command(
                     device_polarity=one_of("--polarity", polarity, POLARITIES),
                 ),
                 split_by=one_of("--split-by", split_by, SPLITS),
-                train=_words(train_sequences),
-                validation=_words(validation_sequences),
-                test=_words(test_sequences),
+                train=words(train_sequences),
+                validation=words(validation_sequences),
+                test=words(test_sequences),
                 key=key,
             )
         elif train_sequences or validation_sequences or test_sequences or image_labels:
@@ -251,21 +254,3 @@ def parse_shots(text: str) -> tuple[int, ...]:
     if ALL in found:
         raise SettingsError("--shots wants whole numbers of at least 1, or all; got 0.")
     return (*found, ALL) if is_all else found
-
-
-def parse_numbers(option: str, text: str) -> tuple[int, ...]:
-    """Read a list such as "1,5,10".
-
-    Raises:
-        SettingsError: If a part is not a whole number.
-    """
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise SettingsError(
-            f"{option} wants whole numbers with commas between, got '{text}'."
-        ) from None
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())

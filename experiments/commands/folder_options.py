@@ -1,12 +1,44 @@
-"""What the options of commands that read a hospital's folder mean."""
+"""The options of commands that read a hospital's folder, and what they mean."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from clients.annotations.annotation import LabelMap
 from clients.data.errors import DataError
 from models.classes import CLASS_NAMES
+
+ALL_CLASSES = ",".join(CLASS_NAMES)
+
+LayoutOption = Annotated[
+    str, typer.Option(help="auto, pairs (images and videos) or dicom.")
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(help="Key file of the site. Default: $ENDOFED_KEY, else made once."),
+]
+ClassesOption = Annotated[
+    str, typer.Option(help="What is annotated, as catheter,guidewire.")
+]
+LabelsOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="LABEL=CLASS", help="What a label means; repeatable."),
+]
+IgnoreOption = Annotated[
+    list[str] | None, typer.Option(help="Label to leave out; repeatable.")
+]
+WidthOption = Annotated[
+    str, typer.Option(help="Width of drawn lines, as 3px or 1.2mm.")
+]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-damaged", help="Leave damaged frames out.")
+]
+PolarityOption = Annotated[
+    str, typer.Option(help="What devices are at this site: dark or bright.")
+]
 
 
 def existing(folder: Path) -> Path:

@@ -15,10 +15,10 @@ from typing import Annotated, Any, TextIO
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from clients.data.errors import DataError
 from clients.data.scan import POLARITIES
+from experiments.commands.bars import passing_bar
 from experiments.commands.errors import user_errors
 from experiments.model_source import open_model
 from experiments.prediction import stream_session
@@ -177,14 +177,7 @@ def _run_files(
     output.mkdir(parents=True, exist_ok=True)
     times = StageTimes()
     reports: list[InputReport] = []
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        "{task.description}",
-        *columns,
-        console=status,
-        transient=True,
-        disable=not status.is_terminal,  # a log file has no use for a bar
-    ) as progress:
+    with passing_bar(status) as progress:
         overall = progress.add_task("Inputs", total=count)
         current = progress.add_task("Frames", total=None)
         for report in work(

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from experiments.commands.errors import user_errors
 from experiments.commands.finetune import finetune_with_progress
+from experiments.commands.run_options import ConfigOption, SetOption, SitesOption
 from experiments.finetuning.fewshot import FinetuneSettings
 from experiments.results import federation_table, show_paths
 from experiments.run_config import new_run_folder, resolve_run_config, sites_of
@@ -18,16 +19,6 @@ from strategies.settings import SettingValue
 console = Console()
 errors = Console(stderr=True)
 
-ConfigOption = Annotated[
-    Path | None, typer.Option(help="TOML file with some of the settings.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting; may be repeated."),
-]
-SitesOption = Annotated[
-    Path | None, typer.Option(help="Sites file (TOML). Default: four simulated ones.")
-]
 DeadlineOption = Annotated[
     float | None, typer.Option(help="Stop the run after this many seconds.")
 ]

@@ -1,6 +1,25 @@
-"""What options mean that take some words out of a list."""
+"""What options mean that take words or numbers with commas between."""
 
 from strategies.settings import SettingsError
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Read words such as "random,foundation"; empty ones are left out."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_numbers(option: str, text: str) -> tuple[int, ...]:
+    """Read a list such as "1,5,10".
+
+    Raises:
+        SettingsError: If a part is not a whole number.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(
+            f"{option} wants whole numbers with commas between, got '{text}'."
+        ) from None
 
 
 def choose(text: str, allowed: tuple[str, ...], option: str) -> list[str]:
@@ -19,7 +38,7 @@ def choose(text: str, allowed: tuple[str, ...], option: str) -> list[str]:
     """
     if text == "all":
         return list(allowed)
-    chosen = [part.strip() for part in text.split(",") if part.strip()]
+    chosen = list(words(text))
     if not chosen or not set(chosen) <= set(allowed):
         raise SettingsError(f"{option} must be all or some of {', '.join(allowed)}.")
     return chosen
