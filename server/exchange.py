@@ -119,12 +119,13 @@ class AttendedGrid(Grid):
             timeout: Not used: a phase may take what the run's settings say.
 
         Returns:
-            The good replies, sorted by whose model they carry and by site.
+            The good replies, sorted by whose model they carry and by site, with
+            arrays that Flower's own strategies can average.
 
         Raises:
             TooFewSites: If fewer than `min_sites` hospitals answered well.
         """
-        return list(self.stream(messages))
+        return [unpacked(reply) for reply in self.stream(messages)]
 
     def stream(self, requests: Iterable[Message]) -> Iterator[Message]:
         """Do what `send_and_receive` does, one reply at a time.
@@ -134,7 +135,8 @@ class AttendedGrid(Grid):
                 May be a generator that reads the replies of the phase before.
 
         Yields:
-            The good replies, sorted by whose model they carry and by site.
+            The good replies as they arrived, sorted by whose model they carry and by
+            site; `strategies.messages` reads them.
 
         Raises:
             TooFewSites: After the last reply, if fewer than `min_sites` hospitals
@@ -156,7 +158,7 @@ class AttendedGrid(Grid):
             reply = self._wait_for(request, started + self._timeout_s)
             if self._is_good(request, reply, exchange) and reply is not None:
                 self._observer.reply_arrived(exchange, request.site, reply)
-                yield unpacked(reply)
+                yield reply
         sites = {request.site for request in pushed}
         exchange.replied = sorted(sites - exchange.failed.keys())
         exchange.seconds = time.monotonic() - started

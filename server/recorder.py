@@ -59,7 +59,8 @@ class RoundRecorder:
     def reply_arrived(self, exchange: Exchange, site: str, reply: Message) -> None:
         """Note what left a hospital, and what it says."""
         self._costs.reply_arrived(exchange, site, reply)
-        self._audit_message(exchange, site, "out", Contents.of(reply.content))
+        contents = Contents.of(reply.content, messages.reply_states(reply))
+        self._audit_message(exchange, site, "out", contents)
         self._note_reply(exchange.phase, site, reply)
 
     def phase_ended(self, exchange: Exchange) -> None:

@@ -7,6 +7,7 @@ from flwr.app import ArrayRecord, RecordDict
 
 from models.weights import weights_digest
 from strategies import messages
+from strategies.accumulation import State
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,24 @@ class Contents:
         return sum(self.record_bytes.values())
 
     @classmethod
-    def of(cls, content: RecordDict) -> "Contents":
-        """Look at a message's arrays."""
+    def of(
+        cls, content: RecordDict, states: Mapping[str, State] | None = None
+    ) -> "Contents":
+        """Look at a message's arrays.
+
+        Args:
+            content: Of the message.
+            states: Its arrays by record, where they are read already.
+        """
+        if states is None:
+            states = {
+                name: messages.to_state(record)
+                for name, record in content.array_records.items()
+            }
         tensors = {
             f"{key}/{name}": tensor
-            for key, record in content.array_records.items()
-            for name, tensor in messages.read_state(record).items()
+            for key, state in states.items()
+            for name, tensor in state.items()
         }
         return cls(
             {

@@ -20,9 +20,8 @@ frames.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -35,19 +34,12 @@ from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
 from strategies.own_rounds import OwnRounds
 from strategies.route import Requests, Teachers
-from strategies.teach import Send, find_teachers, remember
+from strategies.sending import Send, sender
+from strategies.teach import find_teachers, remember
 from strategies.topology import Neighbours, Topology, build_topology
 from strategies.tour import play_tour
 
 log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class StreamingGrid(Protocol):
-    """A grid that hands replies over one by one."""
-
-    def stream(self, requests: Iterable[Message]) -> Iterator[Message]:
-        """Send the requests of a phase and yield the replies in sorted order."""
 
 
 class FedEFM(OwnRounds):
@@ -143,17 +135,7 @@ class FedEFM(OwnRounds):
         )
         result = Result()
 
-        # One reply at a time where the grid can: memory then does not grow with sites.
-        stream = grid.stream if isinstance(grid, StreamingGrid) else None
-
-        def send(requests: Iterable[Message]) -> Iterator[Message]:
-            if stream is not None:
-                replies: Iterable[Message] = stream(requests)
-            else:
-                asked = list(requests)
-                replies = grid.send_and_receive(asked, timeout=timeout) if asked else ()
-            yield from (reply for reply in replies if not reply.has_error())
-
+        send = sender(grid, timeout)
         while self.state.round_number < num_rounds:
             server_round = self.state.round_number + 1
             log.info("[ROUND %s/%s]", server_round, num_rounds)

@@ -72,8 +72,8 @@ WIRE_ERROR = "wire-error"  # relative L2 norm of the rounding of sent weights
 class _LastRead:
     """The reply that was read last: check, record and strategy read it in turn."""
 
-    record: ArrayRecord | None = None
-    state: State = field(default_factory=dict)
+    records: dict[str, ArrayRecord] = field(default_factory=dict)
+    states: dict[str, State] = field(default_factory=dict)
 
 
 _LAST_READ = _LastRead()
@@ -224,21 +224,31 @@ def reply_owner(message: Message) -> str:
     return str(message.content.config_records[CONFIG].get(OWNER, ""))
 
 
+def reply_states(message: Message) -> dict[str, State]:
+    """Return all arrays of a reply, by record; read once for all who ask in turn.
+
+    Nobody may change them in place.
+    """
+    records, last = dict(message.content.array_records.items()), _LAST_READ
+    if [*map(id, records.values())] != [*map(id, last.records.values())]:
+        last.records, last.states = {}, {}  # first, so that memory holds one reply
+        last.states = {name: to_state(record) for name, record in records.items()}
+        last.records = records
+    return last.states
+
+
 def reply_state(message: Message) -> State:
     """Return the weights, or the tokens, of a reply; not to be changed in place."""
-    return read_state(message.content.array_records[ARRAYS])
+    return reply_states(message)[ARRAYS]
 
 
 def reply_aids(message: Message) -> dict[str, State]:
     """Return what a rival's local steps report beside the weights, by what it is."""
-    return _named_states(message.content, AID)
-
-
-def read_state(record: ArrayRecord) -> State:
-    """Turn a record into tensors not to be changed, once for all who ask in turn."""
-    if _LAST_READ.record is not record:
-        _LAST_READ.record, _LAST_READ.state = record, to_state(record)
-    return _LAST_READ.state
+    return {
+        name.removeprefix(AID): state
+        for name, state in sorted(reply_states(message).items())
+        if name.startswith(AID)
+    }
 
 
 def reply_metrics(message: Message) -> dict[str, float]:

@@ -1,20 +1,16 @@
 """Which frozen teachers every silo gets in a round of FedEFM."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-from flwr.app import Message
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from strategies.accumulation import State
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
 from strategies.route import Requests, Teachers
+from strategies.sending import Send
 from strategies.topology import Neighbours
 
 log = logging.getLogger(__name__)
-
-Send = Callable[[Iterable[Message]], Iterable[Message]]
-"""Sends the requests of one phase and gives the good replies, in sorted order."""
 
 
 def find_teachers(

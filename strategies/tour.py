@@ -21,7 +21,8 @@ from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
 from strategies.moments import ADAMW, Moments
 from strategies.route import Requests
-from strategies.teach import Send, models_that_teach
+from strategies.sending import Send
+from strategies.teach import models_that_teach
 from strategies.topology import Neighbours, tour_order
 
 

@@ -211,7 +211,7 @@ def _read(array: Array) -> Tensor:
     if array.dtype == BFLOAT16:
         raw = np.frombuffer(array.data, dtype=np.int16).copy()
         return torch.from_numpy(raw).view(torch.bfloat16).reshape(array.shape)
-    return torch.from_numpy(np.array(array.numpy()))
+    return torch.from_numpy(np.require(array.numpy(), requirements=["W", "O"]))
 
 
 def _widen(tensor: Tensor) -> Tensor:

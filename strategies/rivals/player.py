@@ -5,10 +5,10 @@ What a method computes is in its own file; this class moves weights, as
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result
 
@@ -19,6 +19,7 @@ from strategies.federation_state import FederationState
 from strategies.own_rounds import OwnRounds
 from strategies.rivals.method import Memory, Method, SiloAnswer, SiloTask
 from strategies.route import Requests
+from strategies.sending import Send, sender
 
 log = logging.getLogger(__name__)
 
@@ -106,14 +107,14 @@ class RivalStrategy(OwnRounds):
             memory, done = self.method.begin(theta), 0
         else:
             memory, done = recall(self.state), max(self.state.round_number, 0)
-        result = Result()
+        result, send = Result(), sender(grid, timeout)
         for number in range(done + 1, num_rounds + 1):
             log.info("[ROUND %s/%s]", number, num_rounds)
 
             def ask(
                 tasks: Sequence[SiloTask], number: int = number
             ) -> list[SiloAnswer]:
-                return self._ask(grid, tasks, number, timeout)
+                return self._ask(send, tasks, number)
 
             memory = self.method.play(memory, number, ask)
             self.state = remember(memory, self.name, number, silos, self.seed)
@@ -123,16 +124,16 @@ class RivalStrategy(OwnRounds):
             arrays = messages.from_state(memory.theta)
             if self.is_measured(number):
                 requests = self.requests.evaluation(memory.theta, number)
-                self._send(grid, requests, timeout)
+                list(send(requests))  # whoever watches the grid reads the numbers
             if evaluate_fn and (metrics := evaluate_fn(number, arrays)):
                 result.evaluate_metrics_serverapp[number] = metrics
         result.arrays = messages.from_state(memory.theta)
         return result
 
     def _ask(
-        self, grid: Grid, tasks: Sequence[SiloTask], number: int, timeout: float
+        self, send: Send, tasks: Sequence[SiloTask], number: int
     ) -> list[SiloAnswer]:
-        replies = self._send(grid, self.requests.tasks(tasks, number), timeout)
+        replies = send(self.requests.tasks(tasks, number))
         answers = [
             SiloAnswer(
                 silo=self.requests.site_of(reply),
@@ -144,12 +145,6 @@ class RivalStrategy(OwnRounds):
             for reply in replies
         ]
         return sorted(answers, key=lambda answer: (answer.owner, answer.silo))
-
-    @staticmethod
-    def _send(grid: Grid, requests: Iterable[Message], timeout: float) -> list[Message]:
-        asked = list(requests)
-        replies = grid.send_and_receive(asked, timeout=timeout) if asked else ()
-        return [reply for reply in replies if not reply.has_error()]
 
 
 def remember(

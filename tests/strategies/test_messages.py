@@ -79,3 +79,29 @@ def test_aids_are_rounded_as_the_weights_are() -> None:
     assert aid["w"].dtype == torch.float32
     assert torch.equal(aid["w"], CONTROL["w"].bfloat16().float())
     assert not torch.equal(aid["w"], CONTROL["w"])
+
+
+def test_a_reply_is_read_once_and_never_taken_for_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads = []
+    real = messages.to_state
+    monkeypatch.setattr(
+        messages, "to_state", lambda record: reads.append(record) or real(record)
+    )
+    first, second = (
+        Message(
+            messages.pack_reply("a", {}, state=state, aids={"gradient": aid}),
+            reply_to=request(),
+        )
+        for state, aid in ((WEIGHTS, CONTROL), (FORMER, WEIGHTS))
+    )
+    for _ in range(2):  # check, record and strategy ask in turn
+        assert equal_states(messages.reply_state(first), WEIGHTS)
+        assert equal_states(messages.reply_aids(first)["gradient"], CONTROL)
+    assert len(reads) == 2
+    assert equal_states(messages.reply_state(second), FORMER)
+    assert equal_states(messages.reply_aids(second)["gradient"], WEIGHTS)
+    # What a strategy puts in place of an array, as Flower's do, is seen.
+    second.content[messages.ARRAYS] = messages.from_state(CONTROL)
+    assert equal_states(messages.reply_state(second), CONTROL)
