@@ -79,7 +79,7 @@ class Hospital:
         else:
             spec, num_sites, machine = site.spec, 0, site.machine
             limits, privacy, state = site.limits, site.privacy, machine.state
-        split, type_of = _read_split(spec, settings.frames, settings.seed, state)
+        split, type_of = read_split(spec, settings.frames, settings.seed, state)
         hospital = cls(
             name=spec.name,
             spec=spec,
@@ -226,9 +226,23 @@ def _find_site(
 # A process of the simulation serves many messages of many hospitals. Frames depend on
 # nothing but these arguments, so each hospital's are read once per process.
 @functools.lru_cache(maxsize=16)
-def _read_split(
-    spec: SiteSpec, settings: DataSettings, seed: int, state: Path | None
+def read_split(
+    spec: SiteSpec, settings: DataSettings, seed: int, state: Path | None = None
 ) -> tuple[Split, Tensor]:
+    """Read a hospital's frames and part them, the same in every process of a run.
+
+    Args:
+        spec: The hospital.
+        settings: How frames are prepared.
+        seed: Of the run.
+        state: Folder of a deployed site with its key and cache; None = this machine's.
+
+    Returns:
+        The parts, and of which data type each sequence is, see `load_typed_frames`.
+
+    Raises:
+        DataError: Naming the hospital, never a file or a patient.
+    """
     data_seed = derive_seed(seed, round_number=0, phase="data", site=spec.name)
     frames, type_of = load_typed_frames(
         spec,
@@ -266,7 +280,7 @@ def _read_labels(
     # Here, so that sites with labels do not wait for what only others need.
     from clients.adaptation.site_labels import label_site
 
-    split, _ = _read_split(spec, plan.data, plan.seed, state)
+    split, _ = read_split(spec, plan.data, plan.seed, state)
     cache = cache_folder() if state is None else state / CACHE_FOLDER
     with _named(spec):
         return label_site(

@@ -4,8 +4,10 @@ Every site's frames are split and prepared as its client does it, and measured w
 client's own evaluation; sums over frames are added before anything is divided. The
 overall Dice is therefore the number that a federation reports as "test/dice": pixels
 of all sites' test frames, both classes, pooled. The spread over sites is that of
-"test/fair/std", the population's. Where a site does not annotate a class, its frames
-say nothing of that class and disturb nothing; a site without any label has no score.
+"test/fair/std", the population's. Where a site of real frames does not annotate a
+class, they say nothing of that class and disturb nothing; a site without any label has
+no score. Test frames of simulated sites say all that the simulator knows, also what the
+site did not annotate; its validation frames, by which trials are chosen, do not.
 
 HD95 and breaks are means over frames and classes that show the device; HD95 leaves out
 frames where nothing is predicted, so it stands beside the share of them ("missed").
@@ -26,6 +28,7 @@ from clients.sites import load_sites
 from experiments.study.ensemble import Ensemble
 from experiments.study.spec import Job
 from experiments.study.transfer import few_shot, starting_network, unseen_frames
+from experiments.study.truth import with_truth
 from models.network import SegmentationNetwork
 from server.score_names import name_scores, summarise
 from strategies.accumulation import State
@@ -249,8 +252,11 @@ def open_bench(trained: Models, job: Job) -> Bench:
             f"{', '.join(wrong)}. Name others as unseen and shot-domains."
         )
     hospitals = tuple(
-        Hospital.from_node_config(
-            {"partition-id": number, "num-partitions": len(sites)}, settings
+        with_truth(
+            Hospital.from_node_config(
+                {"partition-id": number, "num-partitions": len(sites)}, settings
+            ),
+            settings,
         )
         for number in range(len(sites))
     )

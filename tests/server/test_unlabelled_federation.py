@@ -125,12 +125,12 @@ def test_its_truth_influences_nothing_and_a_run_can_be_repeated(
     # Another cache as well: nothing of the first run is left.
     monkeypatch.setenv("ENDOFED_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(sources, "simulate_frames", lie)
-    hospital._read_split.cache_clear()
+    hospital.read_split.cache_clear()
     hospital._read_labels.cache_clear()
     try:
         assert digest(run(config, tmp_path / "second")) == first
     finally:
-        hospital._read_split.cache_clear()
+        hospital.read_split.cache_clear()
         hospital._read_labels.cache_clear()
 
 

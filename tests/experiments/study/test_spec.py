@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from clients.sites import load_sites
 from experiments.partition_sites import silo_names
 from experiments.study.budget import budget_problems, count_study
 from experiments.study.study_file import STUDIES, find_study, read_study
@@ -208,7 +209,8 @@ def test_the_studies_that_come_along_are_right_and_on_equal_terms(name: str) -> 
     spec = read_study(path)
     silos_of = {
         one.name: silo_names(one.partition.silos)
-        for one in spec.scenarios
         if one.partition is not None
+        else [site.name for site in load_sites(str(one.sites))]
+        for one in spec.scenarios
     }
     assert budget_problems(spec, count_study(spec, silos_of)) == []
