@@ -21,6 +21,7 @@ from models.network import SegmentationNetwork
 from strategies import messages
 from strategies.accumulation import State
 from strategies.moments import ADAMW
+from strategies.replies import pack_reply
 from strategies.rivals.registry import RIVALS
 from strategies.run_log import join_flowers_log
 from strategies.settings import RunSettings
@@ -38,7 +39,7 @@ def introduce(message: Message, context: Context) -> Message:
     """Say who this hospital is: its name, counts, classes and digests."""
     settings = RunSettings.from_run_config(context.run_config)
     hospital = Hospital.from_node_config(context.node_config, settings)
-    content = messages.pack_reply(
+    content = pack_reply(
         hospital.name,
         {messages.NUM_EXAMPLES: len(hospital.split.train)},
         facts=hospital.facts(),
@@ -63,7 +64,7 @@ def tell_prototypes(message: Message, context: Context) -> Message:
         device=hospital.device,
         seed=plan_phase(settings, job, "prototypes", hospital, 1).seed,
     )
-    content = messages.pack_reply(hospital.name, {}, state={messages.TOKENS: tokens})
+    content = pack_reply(hospital.name, {}, state={messages.TOKENS: tokens})
     return Message(content, reply_to=message)
 
 
@@ -158,7 +159,7 @@ def measure(message: Message, context: Context) -> Message:
         device=hospital.device,
         measures=settings.evaluation.measures_of(job.split),
     )
-    content = messages.pack_reply(hospital.name, evaluation.to_metrics())
+    content = pack_reply(hospital.name, evaluation.to_metrics())
     return Message(content, reply_to=message)
 
 
@@ -244,7 +245,7 @@ def _trained_reply(
         metrics |= {key + name: mean(values) for name, values in series.items()}
     if report.moments is not None:
         aids = {**(aids or {}), ADAMW: report.moments.to_state()}
-    content = messages.pack_reply(
+    content = pack_reply(
         hospital.name,
         metrics,
         state=_what_may_leave(message, hospital, model),

@@ -18,7 +18,7 @@ from clients.optimisation import TrainingError
 from models.taps import TapError
 from models.weights import WeightsError
 from strategies.audit import AuditError
-from strategies.messages import error_reply
+from strategies.replies import error_reply
 from strategies.settings import SettingsError
 from strategies.transport_exact import TransportError
 

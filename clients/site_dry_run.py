@@ -21,6 +21,7 @@ from clients.site_mods import DRY_RUN, SITE_FILE
 from clients.site_rules import Request, check_request
 from models.assembly import assemble_model
 from strategies import messages
+from strategies.replies import failure_reason
 from strategies.settings import RunSettings, SettingValue
 from strategies.wire import itemise
 
@@ -125,7 +126,7 @@ def _ask(context: Context, kind: str, content: RecordDict) -> Message:
     request.metadata.__dict__["_message_id"] = uuid.uuid4().hex
     reply = app(request, context)
     if reply.has_error():
-        reason = messages.failure_reason(reply)
+        reason = failure_reason(reply)
         raise DataError(f"The dry run failed ({messages.PHASE_NAMES[kind]}): {reason}")
     return reply
 

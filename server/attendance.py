@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from strategies import messages
 from strategies.audit import AuditEntry, AuditLog
+from strategies.replies import failure_reason
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def _ask(
 
 def _read_introduction(node_id: int, reply: Message) -> Site | str:
     if reply.has_error():
-        return messages.failure_reason(reply)
+        return failure_reason(reply)
     facts = dict(reply.content.config_records.get(messages.CONFIG, {}))
     facts.pop(messages.OWNER, None)
     name = str(facts.pop(messages.SITE, ""))

@@ -28,6 +28,7 @@ from server.tracking import Tracker
 from strategies import messages
 from strategies.accumulation import State
 from strategies.evaluation import Evaluation
+from strategies.replies import reply_evaluation
 
 CROSS_SITE_JSON = "cross_site.json"
 CROSS_SITE_CSV = "cross_site.csv"
@@ -152,7 +153,7 @@ def measure_cross_site(
         row: dict[str, Evaluation] = {}
         try:
             for reply in grid.stream(requests):
-                row[grid.name_of(reply)] = messages.reply_evaluation(reply)
+                row[grid.name_of(reply)] = reply_evaluation(reply)
         except TooFewSites as error:  # its text names no path and no data
             log.warning("The cross-site matrix stays incomplete. %s", error)
         found[silo] = row

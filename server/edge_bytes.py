@@ -15,6 +15,7 @@ from server.exchange import Exchange
 from server.packing import count_bytes
 from strategies import messages
 from strategies.contents import Contents
+from strategies.replies import reply_owner
 from strategies.route import EVERYBODY
 
 Edge = tuple[str, str]
@@ -55,7 +56,7 @@ class EdgeBytes:
         num_bytes = count_bytes(reply.content)
         self._arrived[exchange.phase] += num_bytes
         if exchange.phase == PHASES[0]:
-            self._count_copy(site, messages.reply_owner(reply), num_bytes)
+            self._count_copy(site, reply_owner(reply), num_bytes)
         else:
             self._other += num_bytes
 

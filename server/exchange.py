@@ -25,6 +25,7 @@ from server.faults import find_fault
 from server.packing import Inspector, Packer, count_bytes, without_arrays
 from strategies import messages
 from strategies.contents import Contents
+from strategies.replies import failure_reason
 from strategies.wire import unbundle
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class AttendedGrid(Grid):
 
         Yields:
             The good replies as they arrived, sorted by whose model they carry and by
-            site; `strategies.messages` reads them.
+            site; `strategies.replies` reads them.
 
         Raises:
             TooFewSites: After the last reply, if fewer than `min_sites` hospitals
@@ -213,7 +214,7 @@ class AttendedGrid(Grid):
         elif reply is None:
             reason = f"no answer within {self._timeout_s:.0f} s"
         elif reply.has_error():
-            reason = messages.failure_reason(reply)
+            reason = failure_reason(reply)
         else:
             exchange.bytes_up += count_bytes(reply.content)
             reason = find_fault(

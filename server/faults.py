@@ -8,6 +8,7 @@ from torch import Tensor
 from models.weights import WeightsError, check_weights
 from strategies import messages
 from strategies.moments import ADAMW, check_moments
+from strategies.replies import reply_aids, reply_evaluation, reply_owner, reply_state
 
 
 def find_fault(
@@ -25,7 +26,7 @@ def find_fault(
     if reply.metadata.src_node_id != request.metadata.dst_node_id:
         return "the answer came from another node"
     try:
-        if messages.reply_owner(reply) != messages.unpack_owner(request):
+        if reply_owner(reply) != messages.unpack_owner(request):
             return "the answer carries another silo's model than was asked for"
         if asked == messages.EVALUATE:
             return find_impossible_numbers(request, reply)
@@ -33,7 +34,7 @@ def find_fault(
             return find_impossible_tokens(reply)
         if asked.startswith(messages.TRAIN):
             source = f"hospital '{site}'"
-            check_weights(messages.reply_state(reply), expected, source=source)
+            check_weights(reply_state(reply), expected, source=source)
             _check_aids(reply, dict(expected), source)
     except KeyError:
         return "the answer lacks the weights or the config it should carry"
@@ -43,7 +44,7 @@ def find_fault(
 
 
 def _check_aids(reply: Message, expected: dict[str, Tensor], source: str) -> None:
-    for kind, aid in messages.reply_aids(reply).items():
+    for kind, aid in reply_aids(reply).items():
         if kind == ADAMW:
             check_moments(aid, expected, source=source)
         else:
@@ -54,7 +55,7 @@ def _check_aids(reply: Message, expected: dict[str, Tensor], source: str) -> Non
 def find_impossible_numbers(request: Message, reply: Message) -> str:
     """Say why an evaluation cannot be used, "" if it can."""
     try:
-        evaluation = messages.reply_evaluation(reply)
+        evaluation = reply_evaluation(reply)
         if messages.unpack_split(request) == "test":
             evaluation.require_all_metrics()
     except ValueError as error:  # its text names metrics, and nothing else
@@ -64,7 +65,7 @@ def find_impossible_numbers(request: Message, reply: Message) -> str:
 
 def find_impossible_tokens(reply: Message) -> str:
     """Say why prototypes cannot be used, "" if they can."""
-    tokens = messages.reply_state(reply)[messages.TOKENS]
+    tokens = reply_state(reply)[messages.TOKENS]
     if tokens.ndim == 2 and bool(tokens.isfinite().all()):
         return ""
     return "its prototypes cannot be used: wanted finite tokens (count, dim)"

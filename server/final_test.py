@@ -18,6 +18,7 @@ from server.records import Metrics
 from server.score_names import name_all_scores, name_scores, summarise
 from strategies import messages
 from strategies.evaluation import Evaluation, join_evaluations
+from strategies.replies import reply_evaluation
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def run_final_test(
     ]
     return FinalTest(
         {
-            grid.name_of(reply): messages.reply_evaluation(reply)
+            grid.name_of(reply): reply_evaluation(reply)
             for reply in grid.send_and_receive(requests)
         }
     )

@@ -28,6 +28,13 @@ from strategies.accumulation import Accumulator
 from strategies.audit import AuditEntry, AuditLog
 from strategies.contents import Contents
 from strategies.evaluation import Evaluation, join_evaluations
+from strategies.replies import (
+    reply_evaluation,
+    reply_metrics,
+    reply_owner,
+    reply_state,
+    reply_states,
+)
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +66,7 @@ class RoundRecorder:
     def reply_arrived(self, exchange: Exchange, site: str, reply: Message) -> None:
         """Note what left a hospital, and what it says."""
         self._costs.reply_arrived(exchange, site, reply)
-        contents = Contents.of(reply.content, messages.reply_states(reply))
+        contents = Contents.of(reply.content, reply_states(reply))
         self._audit_message(exchange, site, "out", contents)
         self._note_reply(exchange.phase, site, reply)
 
@@ -140,28 +147,28 @@ class RoundRecorder:
         self._wire_error = 0.0
 
     def _note_reply(self, phase: str, site: str, reply: Message) -> None:
-        metrics = messages.reply_metrics(reply)
+        metrics = reply_metrics(reply)
         own = self._sites.setdefault(site, {})
         if phase == "evaluate":
-            evaluation = messages.reply_evaluation(reply)
+            evaluation = reply_evaluation(reply)
             self._evaluations[site] = evaluation
             own["val/loss"] = evaluation.loss if evaluation.scored_frames else None
             own.update(name_scores("val", evaluation))
             own.update(evaluation.unannotated.scores("val"))
         elif phase == "overseas":
-            owner = messages.reply_owner(reply) or "everybody"
+            owner = reply_owner(reply) or "everybody"
             own[f"overseas/{owner}/loss"] = metrics[messages.LOSS]
         elif phase == "proxy":
             own["proxy/loss"] = metrics[messages.LOSS]
             for edge in read_edges(site, metrics):
                 own[f"proxy/{edge.teacher}/score"] = edge.score
                 own[f"proxy/{edge.teacher}/weight"] = edge.weight
-        elif owner := messages.reply_owner(reply):  # of a rival: no model of theirs
+        elif owner := reply_owner(reply):  # of a rival: no model of theirs
             name = "personal" if owner == site else f"visit/{owner}"
             own[f"{name}/loss"] = metrics[messages.LOSS]
         elif phase in ("local", "distil"):
             own["train/loss"] = metrics[messages.LOSS]
-            self._models.add(messages.reply_state(reply))
+            self._models.add(reply_state(reply))
             edges = read_edges(site, metrics)
             own.update(edge_numbers(edges))
             if "teacher/loss" in own:  # beside it: on the same frames

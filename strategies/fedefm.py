@@ -33,6 +33,7 @@ from strategies.evaluation_settings import every_round
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
 from strategies.own_rounds import OwnRounds
+from strategies.replies import reply_state
 from strategies.route import Requests, Teachers
 from strategies.sending import Send, sender
 from strategies.teach import find_teachers, remember
@@ -216,9 +217,7 @@ class FedEFM(OwnRounds):
         if not self.settings.needs_prototypes or number == 0:
             return {}
         replies = send(self.requests.prototypes(state.theta, number))
-        return {
-            self.requests.site_of(one): messages.reply_state(one) for one in replies
-        }
+        return {self.requests.site_of(one): reply_state(one) for one in replies}
 
     def _collect(
         self, state: FederationState, experts: Teachers, replies: Iterable[Message]
@@ -232,7 +231,7 @@ class FedEFM(OwnRounds):
         needed = self._needs_students(state.round_number + 1)
         for reply in replies:
             site = self.requests.site_of(reply)
-            student = messages.reply_state(reply)
+            student = reply_state(reply)
             accumulator.add(student)
             if self.keep is not None:
                 self.keep(site, state.round_number + 1, student)
@@ -281,4 +280,4 @@ class FedEFM(OwnRounds):
         replies = list(
             send(self.requests.proxy(site, number, theta, students, prototypes))
         )
-        return messages.reply_state(replies[0]) if replies else theta
+        return reply_state(replies[0]) if replies else theta

@@ -9,6 +9,7 @@ from strategies import messages
 from strategies.accumulation import State
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
+from strategies.replies import reply_owner, reply_state
 from strategies.rivals.method import SiloTask
 from strategies.topology import Neighbours
 
@@ -77,10 +78,10 @@ class Requests:
         Yields:
             Every silo, sorted, and its experts by the name of their host.
         """
-        groups = groupby(replies, key=messages.reply_owner)
+        groups = groupby(replies, key=reply_owner)
         group = next(groups, None)
         if group is not None and group[0] == EVERYBODY:
-            copies = {self.site_of(one): messages.reply_state(one) for one in group[1]}
+            copies = {self.site_of(one): reply_state(one) for one in group[1]}
             next(groups, None)  # the end of the phase
             for silo in sorted(neighbours):
                 hosts = (host for host in neighbours[silo] if host in copies)
@@ -89,9 +90,7 @@ class Requests:
         for silo in sorted(neighbours):
             found: dict[str, State] = {}
             if group is not None and group[0] == silo:
-                found = {
-                    self.site_of(one): messages.reply_state(one) for one in group[1]
-                }
+                found = {self.site_of(one): reply_state(one) for one in group[1]}
                 group = next(groups, None)
             yield silo, found
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from strategies import messages
 from strategies.accumulation import Accumulator, State
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
 from strategies.moments import ADAMW, Moments
+from strategies.replies import reply_aids, reply_state
 from strategies.route import Requests
 from strategies.sending import Send
 from strategies.teach import models_that_teach
@@ -78,8 +78,8 @@ def play_tour(
             there, number, [(silo, taught)], settings, prototypes, aids=carried
         )
         for reply in send(visit):
-            traveller = messages.reply_state(reply)
-            carried = {**carried, **messages.reply_aids(reply)}
+            traveller = reply_state(reply)
+            carried = {**carried, **reply_aids(reply)}
             accumulator.add(traveller)
             if keep is not None:
                 keep(silo, number, traveller)

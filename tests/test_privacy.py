@@ -13,7 +13,7 @@ from flwr.app import Message
 from clients.app import app as client_app
 from experiments.in_process import take_identity
 from server.rounds import run_federation
-from strategies import messages
+from strategies.replies import pack_reply
 from strategies.settings import SettingValue
 from tests.clients.planting import (
     LABEL,
@@ -126,11 +126,11 @@ def test_a_trace_in_any_part_of_a_message_is_heard() -> None:
     hidden = torch.from_numpy(hidden.copy())
     take_identity()
     for content in (
-        messages.pack_reply(marker, {}, state=weights),
-        messages.pack_reply("a", {marker: 1.0}, state=weights),
-        messages.pack_reply("a", {}, state={marker: weights["w"]}),
-        messages.pack_reply("a", {}, state={**weights, "x": hidden}),
-        messages.pack_reply("a", {}, state=weights, aids={marker: weights}),
+        pack_reply(marker, {}, state=weights),
+        pack_reply("a", {marker: 1.0}, state=weights),
+        pack_reply("a", {}, state={marker: weights["w"]}),
+        pack_reply("a", {}, state={**weights, "x": hidden}),
+        pack_reply("a", {}, state=weights, aids={marker: weights}),
     ):
         parts = list(parts_of(Message(content, 1, "train")))
         assert [trace for part in parts for trace in traces_in(part)] == [TRACES[0]]

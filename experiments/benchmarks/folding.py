@@ -35,6 +35,7 @@ from server.tracking import open_tracker
 from strategies import messages
 from strategies.audit import AuditLog
 from strategies.fedefm import FedEFM
+from strategies.replies import error_reply, pack_reply
 from strategies.settings import RunSettings
 from strategies.wire import unbundle
 
@@ -133,9 +134,9 @@ class ImaginarySilos(Grid):
     def _answer(self, node: int, message_type: str, owner: str) -> Message:
         request = Message(messages.pack_job(round_number=0), node, message_type)
         if message_type == messages.EVALUATE:
-            return messages.error_reply(request, "imaginary silos measure nothing")
+            return error_reply(request, "imaginary silos measure nothing")
         state = {name: tensor + node for name, tensor in self._model.items()}
-        content = messages.pack_reply(
+        content = pack_reply(
             f"silo-{node}",
             {messages.NUM_EXAMPLES: 1, messages.LOSS: 0.0},
             state=state,

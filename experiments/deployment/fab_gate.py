@@ -39,7 +39,8 @@ from clients.data.errors import DataError
 from clients.site_audit import SiteAudit
 from clients.site_file import SiteFile
 from strategies.audit import AuditEntry, AuditError
-from strategies.messages import PHASE_NAMES, error_reply
+from strategies.messages import PHASE_NAMES
+from strategies.replies import error_reply
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from strategies.accumulation import State
 from strategies.fedefm import FedEFM
 from strategies.federation_state import FederationState
 from strategies.model_settings import ModelSettings
+from strategies.replies import pack_reply
 from strategies.rivals.method import Memory, SiloAnswer, SiloTask, Terms
 from strategies.rivals.registry import RIVALS
 from strategies.settings import RunSettings
@@ -163,6 +164,6 @@ def _fedefm_tasks(
 
 def _reply(site: str, owner: str, request: Message, state: State) -> Message:
     name_message(request)
-    content = messages.pack_reply(site, {messages.NUM_EXAMPLES: 1}, state=state)
+    content = pack_reply(site, {messages.NUM_EXAMPLES: 1}, state=state)
     content[messages.CONFIG][messages.OWNER] = owner
     return unpacked(Message(content, reply_to=request))

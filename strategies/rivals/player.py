@@ -17,6 +17,7 @@ from strategies.accumulation import State
 from strategies.evaluation_settings import every_round
 from strategies.federation_state import FederationState
 from strategies.own_rounds import OwnRounds
+from strategies.replies import reply_aids, reply_metrics, reply_owner, reply_state
 from strategies.rivals.method import Memory, Method, SiloAnswer, SiloTask
 from strategies.route import Requests
 from strategies.sending import Send, sender
@@ -137,10 +138,10 @@ class RivalStrategy(OwnRounds):
         answers = [
             SiloAnswer(
                 silo=self.requests.site_of(reply),
-                owner=messages.reply_owner(reply),
-                weights=dict(messages.reply_state(reply)),
-                num_examples=int(messages.reply_metrics(reply)[messages.NUM_EXAMPLES]),
-                aids=messages.reply_aids(reply),
+                owner=reply_owner(reply),
+                weights=dict(reply_state(reply)),
+                num_examples=int(reply_metrics(reply)[messages.NUM_EXAMPLES]),
+                aids=reply_aids(reply),
             )
             for reply in replies
         ]

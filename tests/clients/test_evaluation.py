@@ -17,6 +17,7 @@ from models.roc import roc_auc
 from strategies import messages
 from strategies.data_settings import DataSettings
 from strategies.evaluation import Evaluation, join_evaluations
+from strategies.replies import pack_reply
 from strategies.unannotated import UnannotatedCounts
 
 SIZE = 48
@@ -93,7 +94,7 @@ def measure(
 
 def send(evaluation: Evaluation, site: str) -> Evaluation:
     """Send an evaluation as a hospital does and read it as the server does."""
-    content = messages.pack_reply(site, evaluation.to_metrics())
+    content = pack_reply(site, evaluation.to_metrics())
     return Evaluation.from_metrics(content.metric_records[messages.METRICS])
 
 

@@ -15,6 +15,7 @@ from models.assembly import assemble_model
 from server.rounds import run_federation
 from strategies import messages
 from strategies.audit import verify
+from strategies.replies import failure_reason, reply_state
 from strategies.settings import RunSettings, SettingValue
 from strategies.wire import decode
 from tests.clients.site_kit import write_site_file
@@ -110,7 +111,7 @@ def test_a_refusal_is_answered_and_logged_and_nothing_leaves(
     tmp_path: Path, small: Config, limits: dict[str, Any], word: str
 ) -> None:
     reply = ask(write_site_file(tmp_path, limits=limits), small)
-    reason = messages.failure_reason(reply)
+    reason = failure_reason(reply)
     assert reason.startswith("Site 'hillside' refuses: ")
     assert word in reason
     came, left = read_log(tmp_path)
@@ -127,7 +128,7 @@ def test_the_rounds_of_a_day_are_counted_over_runs_and_restarts(
         assert not ask(site, small, kind, 1, state=state).has_error()
     for run, number in ((7, 2), (8, 1)):
         reply = ask(site, small, messages.TRAIN, number, run=run, state=state)
-        assert "max-rounds-per-day allows 1" in messages.failure_reason(reply)
+        assert "max-rounds-per-day allows 1" in failure_reason(reply)
     assert not ask(site, small, messages.EVALUATE, 1, state=state).has_error()
 
 
@@ -135,7 +136,7 @@ def test_too_few_patients_are_refused_by_the_site(
     tmp_path: Path, small: Config
 ) -> None:
     reply = ask(write_site_file(tmp_path, limits={"min-patients": 4}), small)
-    assert "At least 4 patients are needed" in messages.failure_reason(reply)
+    assert "At least 4 patients are needed" in failure_reason(reply)
     assert "min-patients" in read_log(tmp_path)[1]["note"]
 
 
@@ -144,14 +145,14 @@ def test_a_training_is_given_up_at_the_sites_own_deadline(
 ) -> None:
     site = write_site_file(tmp_path, limits={"max-seconds-per-phase": 1e-6})
     reply = ask(site, small, messages.TRAIN, state=fresh_state(small))
-    assert "training reached 0 of 1 steps" in messages.failure_reason(reply)
+    assert "training reached 0 of 1 steps" in failure_reason(reply)
 
 
 def test_a_sites_own_norm_bounds_what_leaves(tmp_path: Path, small: Config) -> None:
     received = fresh_state(small)
     site = write_site_file(tmp_path, privacy={"clip-norm": 1e-3})
     reply = ask(site, small, messages.TRAIN, state=received)
-    left = messages.reply_state(reply)
+    left = reply_state(reply)
     change = torch.cat([(left[name] - received[name]).reshape(-1) for name in left])
     assert 0 < change.norm().item() < 1.01e-3
 
@@ -163,7 +164,7 @@ def test_nothing_is_answered_when_somebody_changed_the_log(
     ask(site, small)
     path = tmp_path / "state" / "audit.jsonl"
     path.write_text(path.read_text().replace('"round": 1', '"round": 2'))
-    reason = messages.failure_reason(ask(site, small))
+    reason = failure_reason(ask(site, small))
     assert "Line 2 of the audit log does not follow" in reason
 
 
@@ -171,7 +172,7 @@ def test_mistakes_of_a_site_file_are_told_without_its_path(
     tmp_path: Path, small: Config
 ) -> None:
     site = write_site_file(tmp_path / "MARKER", machine={"device": "tpu"})
-    reason = messages.failure_reason(ask(site, small))
+    reason = failure_reason(ask(site, small))
     assert "device must be one of auto, cpu, cuda" in reason
     assert "MARKER" not in reason
 
@@ -187,7 +188,7 @@ def test_an_unknown_failure_is_logged_without_its_text(
     reply = ask(write_site_file(tmp_path), small, messages.TRAIN, state=state)
     note = read_log(tmp_path)[1]["note"]
     assert note.startswith("Unexpected OSError")
-    assert "DOE" not in note + messages.failure_reason(reply)
+    assert "DOE" not in note + failure_reason(reply)
 
 
 class DeployedGrid(InProcessGrid):

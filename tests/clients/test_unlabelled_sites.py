@@ -22,6 +22,7 @@ from models.registry import build_model
 from strategies import messages
 from strategies.data_settings import DataSettings
 from strategies.evaluation import Evaluation, join_evaluations
+from strategies.replies import pack_reply
 from strategies.settings import RunSettings, SettingValue
 from tests.clients.site_kit import write_site_file
 
@@ -166,7 +167,7 @@ def test_a_hospital_knows_that_it_has_no_labels(
     facts = bare.facts()
     assert facts["classes"] == [] and facts["frames-train"] == 1
     # Flower takes an empty list as a fact.
-    messages.pack_reply("bare", {messages.NUM_EXAMPLES: 1}, facts=facts)
+    pack_reply("bare", {messages.NUM_EXAMPLES: 1}, facts=facts)
     labelled = hospital(run_config, tmp_path, PHANTOM.replace('labels = "none"', ""))
     assert not labelled.is_unlabelled
 

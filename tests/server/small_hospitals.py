@@ -21,6 +21,7 @@ from strategies.audit import AuditLog
 from strategies.evaluation import Evaluation
 from strategies.fedefm import FedEFM
 from strategies.fedefm_settings import FedEFMSettings
+from strategies.replies import pack_reply
 from strategies.settings import RunSettings
 from strategies.unannotated import UnannotatedCounts
 from tests.federation import Fault, InProcessGrid
@@ -41,9 +42,7 @@ def make_app(sites: tuple[str, ...], distilled: Mapping[str, Numbers]) -> Client
         assert job.weights is not None
         state = {name: tensor + place for name, tensor in job.weights.items()}
         metrics = {messages.LOSS: 1.0, **numbers}
-        content = messages.pack_reply(
-            sites[place], metrics, state=state, owner=job.owner
-        )
+        content = pack_reply(sites[place], metrics, state=state, owner=job.owner)
         return Message(content, reply_to=message)
 
     @app.train()
@@ -65,7 +64,7 @@ def make_app(sites: tuple[str, ...], distilled: Mapping[str, Numbers]) -> Client
         found = Evaluation(
             4, 0.5, SegmentationCounts.zero(), unannotated=UNANNOTATED
         ).to_metrics()
-        return Message(messages.pack_reply(site, found), reply_to=message)
+        return Message(pack_reply(site, found), reply_to=message)
 
     return app
 

@@ -23,6 +23,7 @@ from server.state_files import kept_silos, save_silo
 from strategies import messages
 from strategies.audit import verify
 from strategies.evaluation import Evaluation
+from strategies.replies import error_reply
 from strategies.settings import SettingValue
 from tests.experiments.report_run import text_of
 from tests.federation import InProcessGrid
@@ -134,7 +135,7 @@ def test_a_site_that_falls_silent_leaves_a_gap_and_is_not_asked_again(
         if message in asked_to_test(grid) and message.metadata.dst_node_id == 999:
             seen.append(message)
             if len(seen) == 2:  # Theta was the first
-                return messages.error_reply(message, "The disk is full.")
+                return error_reply(message, "The disk is full.")
         return answer(message)
 
     grid._answer = fail_late  # type: ignore[method-assign]

@@ -8,6 +8,7 @@ from flwr.app import Message
 
 from server.packing import count_bytes
 from strategies import messages
+from strategies.replies import pack_reply
 from strategies.settings import RunSettings
 from tests.server.small_hospitals import WEIGHTS, Recorded, play
 
@@ -110,7 +111,7 @@ def test_a_refused_reply_is_paid_for_but_by_no_edge(
             return "works"
         state = {"w": torch.zeros(64)}
         owner = messages.unpack_owner(message)
-        content = messages.pack_reply("beta", {}, state=state, owner=owner)
+        content = pack_reply("beta", {}, state=state, owner=owner)
         return Message(content, reply_to=message)
 
     run = play(
@@ -120,7 +121,7 @@ def test_a_refused_reply_is_paid_for_but_by_no_edge(
         feedback="none",
         faults={1: wrong},
     )
-    refused = count_bytes(messages.pack_reply("", {}, state={"w": torch.zeros(64)}))
+    refused = count_bytes(pack_reply("", {}, state={"w": torch.zeros(64)}))
     assert edge_bytes(run)["gamma", "beta"] == MODEL
     assert other_bytes(run) == 3 * 2 * MODEL + refused
 

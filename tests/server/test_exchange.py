@@ -11,6 +11,7 @@ from flwr.clientapp import ClientApp
 from server.attendance import Site, TooFewSites, introduce
 from server.exchange import AttendedGrid, Exchange
 from strategies import messages
+from strategies.replies import error_reply, pack_reply
 from tests.federation import Fault, InProcessGrid
 
 WEIGHTS = {"layer": torch.tensor([1.0, 2.0])}
@@ -29,14 +30,14 @@ def make_app(
     @app.query()
     def query(message: Message, context: Context) -> Message:
         facts = {"num-sites": 3, "frames-train": 5}
-        content = messages.pack_reply(site_of(context), {}, facts=facts)
+        content = pack_reply(site_of(context), {}, facts=facts)
         return Message(content, reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         job = messages.unpack_job(message)
         state = change({name: tensor + 1 for name, tensor in job.weights.items()})
-        content = messages.pack_reply(
+        content = pack_reply(
             site_of(context), {"num-examples": 1}, state=state, owner=job.owner
         )
         return Message(content, reply_to=message)
@@ -124,7 +125,7 @@ def test_nobody_at_all_is_an_error_after_a_bounded_wait() -> None:
 
 def test_the_reason_of_a_hospital_that_cannot_take_part_is_passed_on() -> None:
     def fault(message: Message) -> Message:
-        return messages.error_reply(message, "Hospital 'beta': the data is gone.")
+        return error_reply(message, "Hospital 'beta': the data is gone.")
 
     grid = InProcessGrid(make_app(), {}, 3, faults={1: fault})
     with pytest.raises(TooFewSites, match="Hospital 'beta': the data is gone"):
@@ -161,7 +162,7 @@ def raising(message: Message) -> Message:
 
 
 def impostor(message: Message) -> Message:
-    reply = messages.pack_reply("beta", {}, state=WEIGHTS, owner="somebody else")
+    reply = pack_reply("beta", {}, state=WEIGHTS, owner="somebody else")
     return Message(reply, reply_to=message)
 
 

@@ -10,6 +10,7 @@ from flwr.app import Message
 
 from strategies import messages
 from strategies.audit import verify
+from strategies.replies import error_reply, pack_reply
 from strategies.settings import RunSettings
 from tests.federation import WORKS
 from tests.server.small_hospitals import Recorded, play
@@ -132,7 +133,7 @@ def test_teachers_of_the_accumulated_model_are_told_of_too(
     recorder = play(tmp_path / "run", run_settings, num_rounds=0)
     [request] = recorder.phases[0].requests[:1]
     numbers: dict[str, Any] = {"loss": 1.0, "score:beta": 0.5, "weight:beta": 0.25}
-    reply = Message(messages.pack_reply("alpha", numbers), reply_to=request.message)
+    reply = Message(pack_reply("alpha", numbers), reply_to=request.message)
     recorder.phases[0].phase = "proxy"
     recorder.reply_arrived(recorder.phases[0], "alpha", reply)
     record = recorder.finish(1)
@@ -152,7 +153,7 @@ def test_what_a_site_refused_is_in_the_audit_log_in_its_own_words(
 
     def refuse(message: Message) -> Message | str:
         is_distil = message.metadata.message_type == messages.DISTIL
-        return messages.error_reply(message, words) if is_distil else WORKS
+        return error_reply(message, words) if is_distil else WORKS
 
     recorded = play(
         tmp_path / "run", run_settings, distilled=DISTILLED, faults={1: refuse}

@@ -19,6 +19,7 @@ from server.journal import read_events
 from server.rounds import run_federation
 from server.state_files import load_federation
 from strategies import messages
+from strategies.replies import error_reply, reply_metrics
 from strategies.settings import SettingsError, SettingValue
 from tests.federation import WORKS, Fault, InProcessGrid
 
@@ -155,7 +156,7 @@ def test_fedavg_is_flowers_own_mean_weighted_by_frames(tiny: Config) -> None:
     trained = [r for r in seen if messages.METRICS in r.content.metric_records]
     trained = [r for r in trained if r.content.array_records]
     states = [messages.to_state(r.content.array_records["arrays"]) for r in trained]
-    counts = [messages.reply_metrics(r)["num-examples"] for r in trained]
+    counts = [reply_metrics(r)["num-examples"] for r in trained]
     theta, _ = load_foundation(folder / "checkpoints" / "foundation.safetensors")
     name = "mask_decoder.mask_tokens.weight"
     expected = sum(s[name] * n for s, n in zip(states, counts, strict=True))
@@ -167,7 +168,7 @@ def failing(message_type: str) -> dict[int, Fault]:
 
     def fault(message: Message) -> Message | str:
         if message.metadata.message_type == message_type:
-            return messages.error_reply(message, "The disk is full.")
+            return error_reply(message, "The disk is full.")
         return WORKS
 
     return {1: fault}

@@ -16,6 +16,7 @@ from strategies.fedefm import FedEFM
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
 from strategies.moments import ADAMW, Moments
+from strategies.replies import pack_reply
 from tests.federation import Fault, InProcessGrid
 
 NAMES = ("alpha", "beta", "gamma")
@@ -35,7 +36,7 @@ def make_app(calls: list[tuple[str, str, str, float]]) -> ClientApp:
             squares = {"w": torch.tensor([value**2])}
             grown = Moments(carried.steps + 1, dict(job.weights or {}), squares)
             aids = {ADAMW: grown.to_state()}
-        content = messages.pack_reply(
+        content = pack_reply(
             site, {}, state={"w": torch.tensor([value])}, owner=job.owner, aids=aids
         )
         return Message(content, reply_to=message)
@@ -67,7 +68,7 @@ def make_app(calls: list[tuple[str, str, str, float]]) -> ClientApp:
     @app.query("prototypes")
     def prototypes(message: Message, context: Context) -> Message:
         site, _, value = read(message, context)
-        content = messages.pack_reply(
+        content = pack_reply(
             site, {}, state={messages.TOKENS: torch.full((2, 3), value + STEP[site])}
         )
         return Message(content, reply_to=message)
@@ -87,7 +88,7 @@ def make_app(calls: list[tuple[str, str, str, float]]) -> ClientApp:
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         site, _, _ = read(message, context)
-        return Message(messages.pack_reply(site, {}), reply_to=message)
+        return Message(pack_reply(site, {}), reply_to=message)
 
     return app
 

@@ -13,6 +13,7 @@ from strategies import messages
 from strategies.fedefm import FedEFM
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.federation_state import FederationState
+from strategies.replies import error_reply
 from strategies.settings import RunSettings
 from tests.federation import WORKS
 from tests.strategies.arithmetic_hospitals import NAMES, play
@@ -83,7 +84,7 @@ def test_a_silo_that_fails_is_left_out_and_its_student_has_no_teacher(
     fedefm: FedEFMSettings,
 ) -> None:
     def fault(message: Message) -> Message:
-        return messages.error_reply(message, "gone")
+        return error_reply(message, "gone")
 
     played = play(fedefm, 1, faults={2: fault})  # gamma
     assert played.thetas[0] == pytest.approx((1 + 10) / 2)
@@ -97,7 +98,7 @@ def test_a_silo_that_fails_is_left_out_and_its_student_has_no_teacher(
 
 def test_a_round_in_which_nobody_answers_keeps_theta(fedefm: FedEFMSettings) -> None:
     def fault(message: Message) -> Message:
-        return messages.error_reply(message, "gone")
+        return error_reply(message, "gone")
 
     played = play(fedefm, 1, faults={0: fault, 1: fault, 2: fault})
     assert played.thetas == {0: 0.0, 1: 0.0}
@@ -215,7 +216,7 @@ def test_a_teacher_that_did_not_come_back_is_named(
 ) -> None:
     def fault(message: Message) -> Message | str:
         is_overseas = message.metadata.message_type == messages.OVERSEAS
-        return messages.error_reply(message, "gone") if is_overseas else WORKS
+        return error_reply(message, "gone") if is_overseas else WORKS
 
     with caplog.at_level("WARNING"):
         played = play(fedefm, 1, faults={2: fault})  # gamma teaches alpha

@@ -16,6 +16,7 @@ from strategies import messages
 from strategies.accumulation import State
 from strategies.federation_state import FederationState
 from strategies.flower_rules import make_flower_strategy
+from strategies.replies import pack_reply
 from strategies.rival_settings import RivalSettings
 from strategies.rivals.fedprox import ProximalTerm
 from strategies.rivals.method import Step, Visit
@@ -78,13 +79,13 @@ def make_app(
         if STATISTIC in weights:  # shrinks fast
             state[STATISTIC] = weights[STATISTIC] * 0.1
         metrics = {messages.NUM_EXAMPLES: FRAMES[place]}
-        content = messages.pack_reply(f"site-{place}", metrics, state=state)
+        content = pack_reply(f"site-{place}", metrics, state=state)
         return Message(content, reply_to=message)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         metrics = {messages.NUM_EXAMPLES: 1}
-        return Message(messages.pack_reply("site", metrics), reply_to=message)
+        return Message(pack_reply("site", metrics), reply_to=message)
 
     return app
 

@@ -1,11 +1,10 @@
-"""What a rival's steps need and report travels beside the weights."""
+"""What a rival's steps need travels beside the weights."""
 
 import pytest
 import torch
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 
-from server.exchange import unpacked
 from server.packing import Packer
 from strategies import messages
 from strategies.federation_state import equal_states
@@ -48,60 +47,3 @@ def test_aids_of_a_job_arrive_by_name_and_to_the_bit() -> None:
 def test_a_job_without_aids_has_none() -> None:
     assert messages.unpack_job(request()).aids == {}
     assert messages.unpack_job(request(aids={})).aids == {}
-
-
-def test_aids_of_a_reply_come_back_beside_the_weights() -> None:
-    content = messages.pack_reply(
-        "a",
-        {messages.NUM_EXAMPLES: 5},
-        state=WEIGHTS,
-        aids={"gradient": CONTROL, "former": FORMER},
-    )
-    reply = unpacked(Message(content, reply_to=request()))
-    aids = messages.reply_aids(reply)
-    assert list(aids) == ["former", "gradient"]
-    assert equal_states(aids["gradient"], CONTROL)
-    assert equal_states(aids["former"], FORMER)
-    assert equal_states(messages.reply_state(reply), WEIGHTS)
-    assert messages.reply_metrics(reply)[messages.NUM_EXAMPLES] == 5
-
-
-def test_a_reply_without_aids_has_none() -> None:
-    content = messages.pack_reply("a", {}, state=WEIGHTS)
-    assert messages.reply_aids(Message(content, reply_to=request())) == {}
-
-
-def test_aids_are_rounded_as_the_weights_are() -> None:
-    content = messages.pack_reply(
-        "a", {}, state=WEIGHTS, wire="bfloat16", aids={"gradient": CONTROL}
-    )
-    aid = messages.reply_aids(Message(content, reply_to=request()))["gradient"]
-    assert aid["w"].dtype == torch.float32
-    assert torch.equal(aid["w"], CONTROL["w"].bfloat16().float())
-    assert not torch.equal(aid["w"], CONTROL["w"])
-
-
-def test_a_reply_is_read_once_and_never_taken_for_another(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    reads = []
-    real = messages.to_state
-    monkeypatch.setattr(
-        messages, "to_state", lambda record: reads.append(record) or real(record)
-    )
-    first, second = (
-        Message(
-            messages.pack_reply("a", {}, state=state, aids={"gradient": aid}),
-            reply_to=request(),
-        )
-        for state, aid in ((WEIGHTS, CONTROL), (FORMER, WEIGHTS))
-    )
-    for _ in range(2):  # check, record and strategy ask in turn
-        assert equal_states(messages.reply_state(first), WEIGHTS)
-        assert equal_states(messages.reply_aids(first)["gradient"], CONTROL)
-    assert len(reads) == 2
-    assert equal_states(messages.reply_state(second), FORMER)
-    assert equal_states(messages.reply_aids(second)["gradient"], WEIGHTS)
-    # What a strategy puts in place of an array, as Flower's do, is seen.
-    second.content[messages.ARRAYS] = messages.from_state(CONTROL)
-    assert equal_states(messages.reply_state(second), CONTROL)

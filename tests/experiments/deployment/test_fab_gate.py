@@ -35,6 +35,7 @@ from experiments.deployment.fab_gate import (
 )
 from strategies import messages
 from strategies.audit import verify
+from strategies.replies import failure_reason
 from tests.clients.site_kit import write_site_file
 
 RUN = 77
@@ -154,7 +155,7 @@ def test_an_app_that_was_not_approved_is_not_opened_kept_or_run(
         node = Node(centre := Centre(content))
         assert node.fetch() == RUN  # there is an answer to send, and the loop goes on
         [answer] = node.answers()
-    reason = messages.failure_reason(answer)
+    reason = failure_reason(answer)
     assert "Site 'hillside' refuses" in reason
     assert digest_of(content) in reason
     assert digest_of(content) in caplog.text
@@ -179,7 +180,7 @@ def test_a_digest_that_is_only_claimed_opens_nothing(site_file: Path) -> None:
         node = Node(Centre(b"other code", claims=digest_of(make_fab())))
         node.fetch()
         [answer] = node.answers()
-    assert digest_of(b"other code") in messages.failure_reason(answer)
+    assert digest_of(b"other code") in failure_reason(answer)
     assert node.state.get_fab(digest_of(make_fab())) is None
 
 
@@ -222,8 +223,8 @@ def test_with_a_broken_site_file_no_app_runs(site_file: Path) -> None:
         node = Node(Centre(make_fab()))
         node.fetch()
         [answer] = node.answers()
-    assert "runs no app" in messages.failure_reason(answer)
-    assert str(site_file.parent) not in messages.failure_reason(answer)
+    assert "runs no app" in failure_reason(answer)
+    assert str(site_file.parent) not in failure_reason(answer)
 
 
 def test_a_log_that_cannot_be_written_does_not_let_an_app_in(

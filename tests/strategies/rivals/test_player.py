@@ -17,6 +17,7 @@ from server.state_files import load_federation, save_federation
 from strategies import messages
 from strategies.accumulation import State
 from strategies.federation_state import FederationState, equal_states
+from strategies.replies import error_reply, pack_reply
 from strategies.rivals.averaging import weighted_mean
 from strategies.rivals.gossip import Gossip
 from strategies.rivals.matcha import Matcha
@@ -65,7 +66,7 @@ def make_app(calls: list[tuple[str, str, str, float]]) -> ClientApp:
     def local(message: Message, context: Context) -> Message:
         site, job, value = read(message, context)
         aids = {"step": {"w": torch.tensor([STEP[site]])}} if job.aids else {}
-        content = messages.pack_reply(
+        content = pack_reply(
             site,
             {messages.NUM_EXAMPLES: 1 + NAMES.index(site)},
             state={"w": torch.tensor([value + STEP[site]])},
@@ -77,7 +78,7 @@ def make_app(calls: list[tuple[str, str, str, float]]) -> ClientApp:
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         site, _, _ = read(message, context)
-        return Message(messages.pack_reply(site, {}), reply_to=message)
+        return Message(pack_reply(site, {}), reply_to=message)
 
     return app
 
@@ -159,7 +160,7 @@ def test_a_relay_visits_one_after_the_other(run_settings: RunSettings) -> None:
 
 
 def failing(message: Message) -> Message:
-    return messages.error_reply(message, "The disk is full.")
+    return error_reply(message, "The disk is full.")
 
 
 @pytest.mark.parametrize("fault", [failing, lambda message: None])
