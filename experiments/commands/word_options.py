@@ -8,18 +8,29 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def parse_numbers(option: str, text: str) -> tuple[int, ...]:
+def parse_numbers(
+    option: str, text: str, *, at_least: int | None = None
+) -> tuple[int, ...]:
     """Read a list such as "1,5,10".
 
+    Args:
+        option: Its name, for the message.
+        text: What was given.
+        at_least: Smallest number allowed; None = any.
+
     Raises:
-        SettingsError: If a part is not a whole number.
+        SettingsError: If a part is not a whole number or too small.
     """
+    limit = "" if at_least is None else f" of at least {at_least}"
     try:
-        return tuple(int(part) for part in text.split(","))
+        numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
+        numbers = ()
+    if not numbers or (at_least is not None and min(numbers) < at_least):
         raise SettingsError(
-            f"{option} wants whole numbers with commas between, got '{text}'."
-        ) from None
+            f"{option} wants whole numbers{limit} with commas between, got '{text}'."
+        )
+    return numbers
 
 
 def choose(text: str, allowed: tuple[str, ...], option: str) -> list[str]:

@@ -23,6 +23,7 @@ from experiments.benchmarks.attention import (
 )
 from experiments.benchmarks.networks import describe_machine
 from experiments.commands.errors import user_errors
+from experiments.commands.word_options import choose, parse_numbers
 from models.sam_sizes import PATCH_SIZE
 from strategies.settings import SettingsError
 
@@ -87,13 +88,9 @@ def _settings(
         raise SettingsError(f"--network must be one of {', '.join(NETWORKS)}.")
     if precision not in PRECISIONS:
         raise SettingsError(f"--precision must be one of {', '.join(PRECISIONS)}.")
-    scopes = [part.strip() for part in scope.split(",")]
-    if not set(scopes) <= set(SCOPES):
-        raise SettingsError(f"--scope must be some of {', '.join(SCOPES)}.")
-    parts = [part.strip() for part in sizes.split(",")]
-    if not all(part.isdecimal() and int(part) for part in parts) or any(
-        int(part) % PATCH_SIZE for part in parts
-    ):
+    scopes = choose(scope, SCOPES, "--scope")
+    sides = parse_numbers("--sizes", sizes, at_least=PATCH_SIZE)
+    if any(side % PATCH_SIZE for side in sides):
         raise SettingsError(
             f"--sizes must be multiples of {PATCH_SIZE} px with commas between, "
             f"got '{sizes}'."
@@ -104,9 +101,9 @@ def _settings(
         raise SettingsError("--device cuda: PyTorch sees no GPU here; choose cpu.")
     place = torch.device(device)
     return [
-        Setting(network, one, int(part), precision, place)
+        Setting(network, one, side, precision, place)
         for one in scopes
-        for part in parts
+        for side in sides
     ]
 
 

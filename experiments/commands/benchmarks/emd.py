@@ -14,8 +14,7 @@ from rich.table import Table
 
 from experiments.benchmarks import RESULTS
 from experiments.commands.errors import user_errors
-from experiments.commands.word_options import choose
-from strategies.settings import SettingsError
+from experiments.commands.word_options import choose, parse_numbers
 
 MISSING = "–"
 WIDTH = 122  # wider than most pipes claim to be: cut numbers are worse
@@ -54,8 +53,9 @@ def emd_command(
     with user_errors():
         chosen = choose(solvers, tuple(WAYS), "--solvers")
         named = choose(networks, ("none", *BUILDERS), "--networks")
-        sizes = _numbers(nodes, "--nodes"), _numbers(batches, "--batches")
-        cells = _numbers(grids, "--grids")
+        counts = parse_numbers("--nodes", nodes, at_least=1)
+        sizes = parse_numbers("--batches", batches, at_least=1)
+        cells = parse_numbers("--grids", grids, at_least=1)
         torch.set_num_threads(threads)
         place = torch.device(device)
         console = Console(stderr=True)
@@ -64,9 +64,7 @@ def emd_command(
             "device": place,
             "progress": partial(console.print, style="dim", soft_wrap=True),
         }
-        rows, skipped = measure_ways(
-            chosen, nodes=sizes[0], batches=sizes[1], **options
-        )
+        rows, skipped = measure_ways(chosen, nodes=counts, batches=sizes, **options)
         steps, missing = measure_steps(
             [one for one in named if one != "none"],
             grids=cells,
@@ -97,13 +95,6 @@ def _print(content: dict[str, Any]) -> None:
         )
     if content["steps"]:
         console.print(_steps_table(content["steps"], content["step"]["size"]))
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise SettingsError(f"{option} must be counts with commas between, as 4,16.")
-    return [int(part) for part in parts]
 
 
 def _ways_table(rows: list[dict[str, Any]]) -> Table:

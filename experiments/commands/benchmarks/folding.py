@@ -15,7 +15,7 @@ from experiments.benchmarks import RESULTS
 from experiments.benchmarks.folding import METHODS, Held, measure
 from experiments.benchmarks.networks import describe_machine
 from experiments.commands.errors import user_errors
-from strategies.settings import SettingsError
+from experiments.commands.word_options import parse_numbers
 
 
 def folding_command(
@@ -27,12 +27,7 @@ def folding_command(
 ) -> None:
     """Memory of the server in one round, beside Flower's own FedAvg."""
     with user_errors():
-        try:
-            counts = [int(part) for part in silos.split(",")]
-        except ValueError:
-            raise SettingsError(
-                f"--silos wants whole numbers with commas between, got '{silos}'."
-            ) from None
+        counts = list(parse_numbers("--silos", silos, at_least=1))
         found = [
             measure(method, count, round(parameters * 1e6))
             for method in METHODS

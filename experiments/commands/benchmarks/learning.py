@@ -28,6 +28,7 @@ from experiments.benchmarks.learning import (
 )
 from experiments.benchmarks.networks import describe_machine
 from experiments.commands.errors import user_errors
+from experiments.commands.word_options import choose, parse_numbers, words
 from models.classes import CLASS_NAMES
 from models.registry import BUILDERS
 from strategies.settings import RunSettings, SettingsError
@@ -68,8 +69,10 @@ def learning_command(
 ) -> None:
     """Train networks on the same simulated frames and test them on other patients."""
     with user_errors():
+        if not words(domains):
+            raise SettingsError("--domains must name one at least, got none.")
         study = Study(
-            domains=tuple(dict.fromkeys(_parts(domains, "--domains"))),
+            domains=tuple(dict.fromkeys(words(domains))),
             patients=patients,
             frames_per_patient=frames_per_patient,
             image_size=size,
@@ -78,10 +81,9 @@ def learning_command(
             loss=loss,
         )
         # All mistakes are found before anything is trained.
-        plans = [
-            settings_of(name, study, learning_rate) for name in _networks(networks)
-        ]
-        numbers = _seeds(seeds)
+        chosen = dict.fromkeys(choose(networks, tuple(BUILDERS), "--networks"))
+        plans = [settings_of(name, study, learning_rate) for name in chosen]
+        numbers = list(dict.fromkeys(parse_numbers("--seeds", seeds, at_least=0)))
         torch.set_num_threads(threads)
         split = pooled_split(study)
         results = _learn_all(
@@ -151,12 +153,12 @@ def _table(results: Sequence[Learned], split: Split) -> Table:
         table.add_column(heading, no_wrap=True)
     for name in dict.fromkeys(one.network for one in results):
         runs = [one for one in results if one.network == name]
-        for row, (words, part, label) in enumerate(PARTS):
+        for row, (title, part, label) in enumerate(PARTS):
             cells = [
                 _cell([getattr(one, part)[score + label] for one in runs])
                 for score in SCORES
             ]
-            table.add_row(*(_facts(runs) if row == 0 else [""] * 6), words, *cells)
+            table.add_row(*(_facts(runs) if row == 0 else [""] * 6), title, *cells)
     return table
 
 
@@ -177,24 +179,3 @@ def _facts(runs: Sequence[Learned]) -> list[str]:
 def _cell(values: Sequence[float]) -> str:
     mean, deviation = mean_and_deviation(values)
     return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
-
-
-def _networks(text: str) -> list[str]:
-    chosen = list(dict.fromkeys(_parts(text, "--networks")))
-    if not set(chosen) <= set(BUILDERS):
-        raise SettingsError(f"--networks must be some of {', '.join(BUILDERS)}.")
-    return chosen
-
-
-def _seeds(text: str) -> list[int]:
-    parts = _parts(text, "--seeds")
-    if not all(part.isdecimal() for part in parts):
-        raise SettingsError(f"--seeds must be whole numbers as 0,1,2, got '{text}'.")
-    return list(dict.fromkeys(int(part) for part in parts))
-
-
-def _parts(text: str, option: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts:
-        raise SettingsError(f"{option} must not be empty.")
-    return parts

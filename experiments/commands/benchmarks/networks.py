@@ -23,7 +23,7 @@ from experiments.benchmarks.networks import (
     to_json,
 )
 from experiments.commands.errors import user_errors
-from experiments.commands.word_options import choose
+from experiments.commands.word_options import choose, parse_numbers
 from models.registry import BUILDERS
 
 MISSING = "–"
@@ -49,7 +49,7 @@ def networks_command(
     with user_errors():
         chosen = choose(names, tuple(BUILDERS), "--names")
         chosen_modes = choose(modes, MODES, "--modes")
-        sizes = [int(part) for part in batches.split(",")]
+        sizes = list(parse_numbers("--batches", batches, at_least=1))
         torch.set_num_threads(threads)
         place = torch.device(device)
         status = Console(stderr=True)

@@ -9,12 +9,16 @@ from experiments.benchmarks.folding import measure
 from experiments.commands.benchmarks.folding import folding_command
 
 
-def test_a_server_that_folds_holds_the_same_for_more_silos() -> None:
+def test_a_server_that_folds_holds_the_same_for_more_silos(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # glibc gives freed tensors back at once; else what it keeps is up to a model.
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
     # Tensors large enough to travel alone: small ones are copied to travel together.
     few, many = (measure("fedefm-no-teachers", n, 8_000_000) for n in (2, 6))
     assert few.model_mib == pytest.approx(32_000_000 / 2**20, rel=0.01)
     assert 1 < few.models
-    assert many.models < few.models + 1
+    assert many.models < few.models + 0.2
 
 
 def test_flowers_own_average_holds_every_model() -> None:

@@ -169,9 +169,10 @@ def test_the_command_shows_and_writes_every_network_and_seed(tmp_path: Path) -> 
         (["--networks", "u-net"], "sam-tiny"),
         (["--networks", "unet", "--seeds", "0,x"], "--seeds"),
         (["--networks", "unet", "--domains", "mars"], "domain"),
+        (["--networks", "unet", "--domains", ","], "--domains"),
         (["--networks", "unet", "--learning-rate", "0"], "learning-rate"),
         (["--networks", "unet", "--loss", "hope"], "train.loss"),
-        (["--networks", ","], "must not be empty"),
+        (["--networks", ","], "all or some of"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_trained(
