@@ -114,6 +114,9 @@ def _scenario(
         sections = sections_of(spec, scenario, table)
         if not begun_of(findings, scenario, sections):
             continue
+        is_finetuned = any(
+            spec.shots_of(row) for rows in sections.values() for row in rows
+        )
         if table != TABLES[0]:
             sections = {**_comparison(findings, scenario), **sections}
         lines += [f"### {TABLE_TITLES[table]}", ""]
@@ -122,6 +125,8 @@ def _scenario(
         lines += part
         written.append(path)
         for kind, draw in FIGURES_OF.items():
+            if kind == "few_shot" and not is_finetuned:
+                continue
             path = folder / FIGURES / f"{kind}_{name}.png"
             if draw(findings, scenario, sections, path):
                 written.append(path)

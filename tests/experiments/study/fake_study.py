@@ -19,6 +19,7 @@ def study(*rows: Row, **facts: Any) -> StudySpec:  # noqa: ANN401
         "seeds": (0, 1, 2),
         "reference": "FedAvg",
         "upper_bound": "Pooled",
+        "shots": (1, 10),
         **facts,
     }
     scenarios = (Scenario(SCENARIO, None),)

@@ -78,6 +78,13 @@ def read(name: str) -> dict[str, Line]:
         (
             1,
             [
+                "small/table_unseen-100_equal-traffic.csv",
+                "small/table_unseen-100_equal-length.csv",
+            ],
+        ),
+        (
+            2,
+            [
                 "ablation/table_unseen-100_ablation-of-the-gate.csv",
                 "ablation/table_unseen-100_ablation-of-fedefm.csv",
             ],

@@ -187,6 +187,22 @@ def test_other_tables_show_pooled_and_reference_for_comparison(
     assert [one["table"] for one in rows] == ["equal-steps"] * 2 + ["equal-traffic"]
 
 
+def test_a_table_whose_rows_are_not_finetuned_has_no_such_figure(
+    tmp_path: Path,
+) -> None:
+    spec = study(
+        row("Pooled", "bounds"),
+        row("FedAvg"),
+        row("FedAvg, twice", table="equal-traffic", shots=()),
+    )
+    put_rows(tmp_path, {name: SCORES[name] for name in ("Pooled", "FedAvg")})
+    put_rows(tmp_path, {"FedAvg, twice": SCORES["FedAvg, twice"]})
+    names = {path.name for path in write_report(tmp_path, spec)}
+    assert "few_shot_all-unseen_equal-steps.png" in names
+    assert "dice_all-unseen_equal-traffic.png" in names
+    assert "few_shot_all-unseen_equal-traffic.png" not in names
+
+
 def test_the_foot_tells_command_seeds_time_and_versions(written: list[Path]) -> None:
     foot = written[0].read_text().split("## How it was made")[1]
     assert "`endofed study small --report`" in foot
