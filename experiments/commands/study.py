@@ -171,6 +171,7 @@ def _steps_table(prepared: Prepared, scenario: Scenario, only: list[str]) -> Tab
             cost["server_steps"],
             cost["sequential_steps"],
         )
-        trials = "shared" if row.trials_of else str(len(row.trials or ({},)))
+        is_shared = row.trials_of or scenario.trials_of
+        trials = "shared" if is_shared else str(len(row.trials or ({},)))
         table.add_row(row.name, trials, *map(str, numbers))
     return table

@@ -32,12 +32,12 @@ class Plan:
 
     def tune_jobs(self, scenario: Scenario, row: Row) -> list[Job]:
         """Return the jobs that a row's trial is chosen from; none for a lone trial."""
-        source = self.spec.row(row.trials_of) if row.trials_of else row
+        place, source = self.spec.tuned_as(scenario, row)
         number = len(self.spec.trials_for(source))
         if number < 2:
             return []
         return [
-            self._job(scenario, source, trial, self.spec.tune_seed, "tune")
+            self._job(place, source, trial, self.spec.tune_seed, "tune")
             for trial in range(number)
         ]
 

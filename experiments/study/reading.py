@@ -40,7 +40,8 @@ def read_findings(folder: Path, spec: StudySpec) -> Findings:
     for scenario in spec.scenarios:
         for row in spec.rows_in(scenario):
             key = Key(scenario.name, row.name)
-            source = Key(scenario.name, row.trials_of or row.name)
+            place, tuned = spec.tuned_as(scenario, row)
+            source = Key(place.name, tuned.name)
             for seed in spec.seeds:
                 found = _chosen(runs, key, seed, tunings.get(source, {}))
                 if found is None:

@@ -242,6 +242,11 @@ def _foot(findings: Findings) -> list[str]:
         f"of seed {spec.tune_seed}; all of them in `{TUNING_FILE}`"
         if counts
         else "- no row was tuned",
+        *(
+            f"- {one.name}: with the trials that were chosen in {one.trials_of}"
+            for one in spec.scenarios
+            if one.trials_of
+        ),
         f"- {_duration(findings.seconds)} of work in all jobs together",
         *(f"- {text} ({count} runs)" for text, count in sorted(versions.items())),
     ]

@@ -65,6 +65,7 @@ class Scenario:
     sites: Path | None  # a sites file; None = made from the partition
     partition: Partitioning | None = None
     settings: Mapping[str, SettingValue] = field(default_factory=dict)  # over the base
+    trials_of: str = ""  # the scenario whose chosen trials this one takes; "" = its own
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,22 @@ class StudySpec:
             row
             for row in self.rows
             if not row.scenarios or scenario.name in row.scenarios
+        )
+
+    def tuned_as(self, scenario: Scenario, row: Row) -> tuple[Scenario, Row]:
+        """Return where the trial is chosen that a row takes in a scenario.
+
+        Args:
+            scenario: Takes the trials of another if it says so.
+            row: Takes those of another if it says so.
+
+        Returns:
+            A scenario and a row with trials of their own; maybe these.
+        """
+        places = {one.name: one for one in self.scenarios}
+        return (
+            places[scenario.trials_of] if scenario.trials_of else scenario,
+            self.row(row.trials_of) if row.trials_of else row,
         )
 
     def shots_of(self, row: Row) -> tuple[int, ...]:

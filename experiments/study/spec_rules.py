@@ -37,7 +37,11 @@ def find_problems(spec: StudySpec) -> list[str]:
     """List what is wrong, one phrase each, without repetition."""
     problems = [
         *_study_problems(spec),
-        *(problem for one in spec.scenarios for problem in _scenario_problems(one)),
+        *(
+            problem
+            for one in spec.scenarios
+            for problem in _scenario_problems(spec, one)
+        ),
         *(problem for row in spec.rows for problem in _row_problems(spec, row)),
     ]
     if not problems:  # or settings of rows that are none would be looked at
@@ -100,9 +104,18 @@ def _study_problems(spec: StudySpec) -> list[str]:
     ]
 
 
-def _scenario_problems(scenario: Scenario) -> list[str]:
+def _scenario_problems(spec: StudySpec, scenario: Scenario) -> list[str]:
     where = f"scenario '{scenario.name}'"
     problems = _reserved(where, scenario.settings)
+    others = {one.name: one for one in spec.scenarios if not one.trials_of}
+    problems += _known(f"{where}: trials-of", [scenario.trials_of], others)
+    if tuned := others.get(scenario.trials_of):
+        there = spec.rows_in(tuned)
+        problems += [
+            f"{where}: '{tuned.name}' has not the row '{row.name}' to tune"
+            for row in spec.rows_in(scenario)
+            if row.trials and row not in there
+        ]
     try:
         if scenario.partition is not None:
             make_partition(scenario.partition)

@@ -51,7 +51,13 @@ STUDY_KEYS = {
 PLAIN = tuple(STUDY_KEYS)[:10]
 """Those that stand in `StudySpec` as they are written."""
 BUDGET_KEYS = {"steps-per-silo": WHOLE, "equal-steps": TEXTS}
-SCENARIO_KEYS = {"name": TEXT, "sites": TEXT, "partition": TABLE, "settings": TABLE}
+SCENARIO_KEYS = {
+    "name": TEXT,
+    "sites": TEXT,
+    "partition": TABLE,
+    "settings": TABLE,
+    "trials-of": TEXT,
+}
 PARTITION_KEYS = {
     "types": TEXTS,
     "silos": WHOLE,
@@ -194,6 +200,7 @@ def _scenario(table: Table, beside: Path, problems: list[str]) -> Scenario:
         sites=(beside / found["sites"]).resolve() if "sites" in found else None,
         partition=partition,
         settings=flatten(found.get("settings", {})),
+        trials_of=found.get("trials-of", ""),
     )
 
 

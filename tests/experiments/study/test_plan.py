@@ -11,7 +11,13 @@ from experiments.study.jobs import job_id, sites_file, training_id
 from experiments.study.plan import Plan, choose_trial, make_sites
 from experiments.study.spec import Job
 from experiments.study.study_file import read_study
-from tests.experiments.study.tiny import plan_of, row, study_table, write_study
+from tests.experiments.study.tiny import (
+    PARTITION,
+    plan_of,
+    row,
+    study_table,
+    write_study,
+)
 
 TRIALS = [{"train.learning-rate": rate} for rate in (1e-3, 2e-3, 4e-3)]
 
@@ -116,6 +122,28 @@ def test_a_row_may_take_the_trial_of_another(tmp_path: Path) -> None:
     final = plan.known_jobs(known.result, known.failed)[-1]
     assert final.settings["train.learning-rate"] == 4e-3
     assert final.settings["fedefm.edge-weight"] == "one"
+
+
+def test_a_scenario_may_take_the_trials_of_another(tmp_path: Path) -> None:
+    more = {"name": "alike", "partition": {**PARTITION, "unseen": 0}}
+    control = {**row("control", fedefm__edge_weight="one"), "trials-of": "A"}
+    table = study_table(row("A"), control, trials=TRIALS)
+    table["scenario"].append({**more, "trials-of": "apart"})
+    spec = read_study(write_study(tmp_path, table))
+    make_sites(spec, tmp_path / "study")
+    plan = Plan(spec, tmp_path / "study")
+
+    jobs = plan.known_jobs(Known(A0=0, A1=0, A2=1).result, lambda _: False)
+
+    tuned = [job for job in jobs if job.purpose == "tune"]
+    assert [(job.scenario, job.row) for job in tuned] == [("apart", "A")] * 3
+    finals = {(job.scenario, job.row): job for job in jobs if job not in tuned}
+    assert len(finals) == 4
+    assert {job.trial for job in finals.values()} == {2}
+    # It is trained on its own silos, also with the seed that tuned.
+    trainings = {training_id(one) for one in (finals["alike", "A"], *tuned)}
+    assert len(trainings) == 4
+    assert len(trainings) == 4
 
 
 def test_the_final_job_of_the_tuning_seed_trains_nothing_new(plan: Plan) -> None:

@@ -148,6 +148,26 @@ def test_what_a_row_cannot_be_is_refused(
     assert said in mistakes_of(tmp_path, table)
 
 
+def test_a_scenario_takes_trials_only_from_one_that_has_its_rows(
+    tmp_path: Path,
+) -> None:
+    two = [{"train.learning-rate": 1e-3}, {"train.learning-rate": 2e-3}]
+    table = study_table(row("A"), {**row("B"), "scenarios": ["alike"]}, trials=two)
+    table["scenario"].append(
+        {"name": "alike", "partition": PARTITION, "trials-of": "apart"}
+    )
+    path = write_study(tmp_path, table)
+    with pytest.raises(SettingsError) as caught:
+        read_study(path)
+    assert "scenario 'alike': 'apart' has not the row 'B' to tune" in str(caught.value)
+    table["scenario"][1]["trials-of"] = "aprt"
+    with pytest.raises(SettingsError, match="trials-of: there is no 'aprt'"):
+        read_study(write_study(tmp_path, table))
+    table["scenario"][1]["trials-of"] = "alike"  # nor from itself
+    with pytest.raises(SettingsError, match="trials-of: there is no 'alike'"):
+        read_study(write_study(tmp_path, table))
+
+
 def test_a_strategy_without_silo_models_is_judged_by_the_global_one(
     tmp_path: Path,
 ) -> None:
