@@ -19,68 +19,22 @@ from experiments.run_config import (
     flatten,
     parse_override,
 )
+from experiments.study.shapes import (
+    BUDGET_KEYS,
+    PARTITION_KEYS,
+    ROW_KEYS,
+    SCENARIO_KEYS,
+    STUDY_KEYS,
+    checked,
+)
 from experiments.study.spec import Partitioning, Row, Scenario, StudySpec
 from experiments.study.spec_rules import find_problems, hint
 from strategies.settings import SettingsError, SettingValue
 
 STUDIES = PROJECT_FOLDER / "experiments" / "configs" / "studies"
 STUDY_PREFIX = "study."
-TEXT, WHOLE, NUMBER, TABLE = "a text", "a whole number", "a number", "a table"
-TEXTS, WHOLES, TABLES_ = (
-    "a list of texts",
-    "a list of whole numbers",
-    "a list of tables",
-)
-STUDY_KEYS = {
-    "title": TEXT,
-    "seeds": WHOLES,
-    "tune-seed": WHOLE,
-    "unseen": TEXTS,
-    "shots": WHOLES,
-    "shot-domains": TEXTS,
-    "shot-repeats": WHOLE,
-    "shot-steps": WHOLE,
-    "reference": TEXT,
-    "upper-bound": TEXT,
-    "trials": TABLES_,
-    "base": TABLE,
-    "budget": TABLE,
-    "scenario": TABLES_,
-    "row": TABLES_,
-}
 PLAIN = tuple(STUDY_KEYS)[:10]
 """Those that stand in `StudySpec` as they are written."""
-BUDGET_KEYS = {"steps-per-silo": WHOLE, "equal-steps": TEXTS}
-SCENARIO_KEYS = {
-    "name": TEXT,
-    "sites": TEXT,
-    "partition": TABLE,
-    "settings": TABLE,
-    "trials-of": TEXT,
-}
-PARTITION_KEYS = {
-    "types": TEXTS,
-    "silos": WHOLE,
-    "unseen": NUMBER,
-    "patients": WHOLE,
-    "frames-per-patient": WHOLE,
-    "seed": WHOLE,
-}
-ROW_KEYS = {
-    "name": TEXT,
-    "group": TEXT,
-    "settings": TABLE,
-    "trials": TABLES_,
-    "trials-of": TEXT,
-    "same-training-as": TEXT,
-    "model-of": TEXT,
-    "scenarios": TEXTS,
-    "kind": TEXT,
-    "table": TEXT,
-    "count": TEXT,
-    "pooled-steps-factor": NUMBER,
-    "shots": WHOLES,
-}
 Table = Mapping[str, Any]
 
 
@@ -149,8 +103,8 @@ def _spec(
     given: Mapping[str, SettingValue],
     problems: list[str],
 ) -> StudySpec:
-    top = _checked("the study", document, STUDY_KEYS, problems)
-    budget = _checked("[budget]", top.get("budget", {}), BUDGET_KEYS, problems)
+    top = checked("the study", document, STUDY_KEYS, problems)
+    budget = checked("[budget]", top.get("budget", {}), BUDGET_KEYS, problems)
     common = tuple(flatten(one) for one in top.get("trials", ()))
     plain = {key.replace("-", "_"): top[key] for key in PLAIN if key in top}
     plain = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
@@ -179,11 +133,11 @@ def _spec(
 def _scenario(table: Table, beside: Path, problems: list[str]) -> Scenario:
     name = table.get("name")
     where = f"scenario '{name}'" if isinstance(name, str) else "a [[scenario]]"
-    found = _checked(where, table, SCENARIO_KEYS, problems, needed=("name",))
+    found = checked(where, table, SCENARIO_KEYS, problems, needed=("name",))
     partition = None
     if "partition" in found:
         needed = tuple(PARTITION_KEYS)[:-1]
-        parts = _checked(
+        parts = checked(
             f"partition of {where}",
             found["partition"],
             PARTITION_KEYS,
@@ -210,7 +164,7 @@ def _row(
     """Return a row and the name of the row whose training it shares, if any."""
     name = table.get("name")
     where = f"row '{name}'" if isinstance(name, str) else "a [[row]]"
-    found = _checked(where, table, ROW_KEYS, problems, needed=("name", "group"))
+    found = checked(where, table, ROW_KEYS, problems, needed=("name", "group"))
     source = found.get("same-training-as", "")
     taken = [key for key in ("trials", "trials-of", "settings", "kind") if key in found]
     if source and taken:
@@ -272,38 +226,3 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:  # no TOML, or no UTF-8
         raise SettingsError(f"The study file is not valid TOML: {error}.") from None
-
-
-def _checked(
-    where: str,
-    table: object,
-    kinds: Mapping[str, str],
-    problems: list[str],
-    *,
-    needed: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Return what a table has of the right kind; note everything else."""
-    if not isinstance(table, Mapping):
-        problems.append(f"{where} must be a table")
-        return {}
-    found = {}
-    for key, value in table.items():
-        if key not in kinds:
-            problems.append(f"{where} has an unknown key '{key}'{hint(key, kinds)}")
-        elif not _is_a(kinds[key], value):
-            problems.append(f"{where}: {key} must be {kinds[key]}, got {value!r}")
-        else:
-            found[key] = value
-    problems += [f"{where} lacks {key}" for key in needed if key not in table]
-    return found
-
-
-def _is_a(kind: str, value: object) -> bool:
-    if kind in (TEXTS, WHOLES, TABLES_):
-        one = {TEXTS: TEXT, WHOLES: WHOLE, TABLES_: TABLE}[kind]
-        return isinstance(value, list) and all(_is_a(one, part) for part in value)
-    if kind == TABLE:
-        return isinstance(value, Mapping)
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, {TEXT: str, WHOLE: int, NUMBER: (int, float)}[kind])
