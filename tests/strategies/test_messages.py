@@ -1,7 +1,6 @@
 """What a rival's steps need travels beside the weights."""
 
 import pytest
-import torch
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 
@@ -9,10 +8,7 @@ from server.packing import Packer
 from strategies import messages
 from strategies.federation_state import equal_states
 from tests.federation import InProcessGrid
-
-WEIGHTS = {"w": torch.tensor([1.0, 2.0]), "bias": torch.tensor(3.0)}
-CONTROL = {"w": torch.tensor([0.1, -0.2]), "bias": torch.tensor(1e-9)}
-FORMER = {"w": torch.tensor([7.0, 8.0])}  # an aid may hold a part of the tensors
+from tests.strategies.sent_states import CONTROL, FORMER, WEIGHTS
 
 
 @pytest.fixture(autouse=True)

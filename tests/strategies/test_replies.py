@@ -10,10 +10,7 @@ from strategies import messages, replies
 from strategies.federation_state import equal_states
 from strategies.replies import pack_reply, reply_aids, reply_metrics, reply_state
 from tests.federation import InProcessGrid
-
-WEIGHTS = {"w": torch.tensor([1.0, 2.0]), "bias": torch.tensor(3.0)}
-CONTROL = {"w": torch.tensor([0.1, -0.2]), "bias": torch.tensor(1e-9)}
-FORMER = {"w": torch.tensor([7.0, 8.0])}  # an aid may hold a part of the tensors
+from tests.strategies.sent_states import CONTROL, FORMER, WEIGHTS
 
 
 @pytest.fixture(autouse=True)
