@@ -69,10 +69,11 @@ def learning_command(
 ) -> None:
     """Train networks on the same simulated frames and test them on other patients."""
     with user_errors():
-        if not words(domains):
+        named = tuple(dict.fromkeys(words(domains)))
+        if not named:
             raise SettingsError("--domains must name one at least, got none.")
         study = Study(
-            domains=tuple(dict.fromkeys(words(domains))),
+            domains=named,
             patients=patients,
             frames_per_patient=frames_per_patient,
             image_size=size,
