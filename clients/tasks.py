@@ -40,6 +40,10 @@ LabelLoss = Callable[[SegmentationOutput, Batch], Tensor]
 class Task(Protocol):
     """What training, teachers and the app have to know of a task."""
 
+    def is_labelled(self, frames: Frames) -> Tensor:
+        """Tell of which frames the label loss can learn, bool (frames,)."""
+        ...
+
     def label_loss(self, settings: TrainSettings) -> LabelLoss:
         """Build the loss against labels."""
         ...
@@ -85,6 +89,10 @@ class Task(Protocol):
 
 class Segmentation:
     """Outline the devices; the default."""
+
+    def is_labelled(self, frames: Frames) -> Tensor:
+        """Tell on which frames somebody looked for a device."""
+        return frames.annotated.any(dim=1)
 
     def label_loss(self, settings: TrainSettings) -> LabelLoss:
         """Build the loss of masks, at every head that the network has."""
@@ -149,6 +157,10 @@ class SourceClassification:
     names: tuple[str, ...]  # of all data types, in the order of the logits
     label_of: Tensor  # (sequences,), int64: number of the name, by a frame's sequence
 
+    def is_labelled(self, frames: Frames) -> Tensor:
+        """Say all: the label of a frame is where it comes from."""
+        return torch.ones(len(frames), dtype=torch.bool)
+
     def label_loss(self, settings: TrainSettings) -> LabelLoss:
         """Build the cross-entropy, as in the released code; no setting changes it."""
         return lambda output, batch: functional.cross_entropy(
@@ -203,6 +215,29 @@ class SourceClassification:
 
     def _labels(self, batch: Batch) -> Tensor:
         return self.label_of.to(batch.sequences.device)[batch.sequences]
+
+
+def labelled_frames(frames: Frames, task: Task) -> Frames:
+    """Leave out frames without a label, in which a label loss would waste its steps.
+
+    Args:
+        frames: Of a site.
+        task: What it trains for.
+
+    Returns:
+        The frames with a label; all, if each or none has one.
+    """
+    return _chosen(frames, task.is_labelled(frames))
+
+
+def unlabelled_frames(frames: Frames, task: Task) -> Frames:
+    """Leave out frames with a label; all stay, if each or none has one."""
+    return _chosen(frames, ~task.is_labelled(frames))
+
+
+def _chosen(frames: Frames, chosen: Tensor) -> Frames:
+    is_choice = bool(chosen.any()) and not bool(chosen.all())
+    return frames.view(chosen) if is_choice else frames
 
 
 def choose_task(

@@ -16,7 +16,7 @@ from clients.data.batches import Batch
 from clients.data.frames import Frames
 from clients.optimisation import TrainPlan, TrainReport, descend
 from clients.prompted_pass import PromptedPass
-from clients.tasks import LabelLoss, Task
+from clients.tasks import LabelLoss, Task, labelled_frames
 from clients.teacher_bank import TeacherBank
 from clients.teachers import Panel
 from models.network import SegmentationNetwork, SegmentationOutput
@@ -55,7 +55,8 @@ def train_on_labels(
 
     Args:
         model: Changed in place; ends on the device.
-        frames: The site's training frames.
+        frames: The site's training frames. Those without a label are left out, unless
+            a former self teaches on them.
         plan: Steps, learning rate and seed.
         device: Where to train.
         retention: Mixes in the model as it is now: the loss is
@@ -69,10 +70,11 @@ def train_on_labels(
     Raises:
         TrainingError: If the loss is not finite or the deadline passes.
     """
-    if objective is None:
-        objective = Objective()
-        if retention is not None and retention.beta > 0:
-            objective = _FormerSelf(model.trainable_state(), retention, plan.task)
+    if retention is not None and retention.beta > 0:
+        objective = _FormerSelf(model.trainable_state(), retention, plan.task)
+    else:
+        frames = labelled_frames(frames, plan.task)
+    objective = objective or Objective()
     label_loss = plan.task.label_loss(plan.settings)
     look = PromptedPass(plan.settings.prompts, plan.seed)
     bank = None

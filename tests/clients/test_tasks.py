@@ -12,7 +12,13 @@ from clients.data.frames import FrameSet
 from clients.hospital import Hospital
 from clients.optimisation import TrainPlan
 from clients.sites import load_sites, load_typed_frames
-from clients.tasks import Segmentation, SourceClassification, choose_task
+from clients.tasks import (
+    Segmentation,
+    SourceClassification,
+    choose_task,
+    labelled_frames,
+    unlabelled_frames,
+)
 from clients.training import Retention, train_on_labels, train_with_teachers
 from models.assembly import Recipe, assemble_model
 from models.network import SegmentationNetwork
@@ -217,3 +223,34 @@ def test_a_hospital_whose_data_type_is_no_label_is_told_so(
 def test_without_another_task_frames_are_segmented(run_settings: RunSettings) -> None:
     types = torch.zeros(3, dtype=torch.int64)
     assert isinstance(choose_task(run_settings.model, ("human",), types), Segmentation)
+
+
+def with_labels(frames: FrameSet, *labelled: int) -> FrameSet:
+    annotated = torch.zeros(len(frames), 2, dtype=torch.bool)
+    annotated[list(labelled), 1] = True  # one class of two is a label
+    return dataclasses.replace(frames, annotated=annotated)
+
+
+def test_frames_of_a_site_are_parted_by_whether_anybody_labelled_them(
+    frames: FrameSet,
+) -> None:
+    mixed = with_labels(frames, 1, 4, 6)
+    found = labelled_frames(mixed, Segmentation())
+    assert found.sequences.tolist() == [1, 4, 6]
+    rest = unlabelled_frames(mixed, Segmentation())
+    assert rest.sequences.tolist() == [0, 2, 3, 5, 7]
+
+
+@pytest.mark.parametrize("labelled", [(), tuple(range(8))])
+def test_where_all_frames_are_alike_none_is_left_out(
+    frames: FrameSet, labelled: tuple[int, ...]
+) -> None:
+    alike = with_labels(frames, *labelled)
+    assert labelled_frames(alike, Segmentation()) is alike
+    assert unlabelled_frames(alike, Segmentation()) is alike
+
+
+def test_where_a_frame_comes_from_is_a_label_that_all_have(
+    frames: FrameSet, task: SourceClassification
+) -> None:
+    assert len(labelled_frames(with_labels(frames, 0), task)) == len(frames)

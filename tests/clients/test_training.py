@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Bernoulli, kl_divergence
 
 from clients.data.batches import training_batches
-from clients.data.frames import FrameSet
+from clients.data.frames import FrameSet, join_frames
 from clients.evaluation import evaluate
 from clients.optimisation import TrainingError, TrainPlan
 from clients.training import Retention, train_on_labels, train_with_teachers
@@ -408,6 +408,37 @@ def test_without_a_share_retention_changes_nothing(
         none, frames, plan, CPU, retention=Retention(beta=0.0, temperature=2.0)
     )
     assert same(plain, none)
+
+
+def with_unlabelled(frames: FrameSet) -> FrameSet:
+    """Add frames of another look on which nobody has marked anything."""
+    bare = dataclasses.replace(
+        frames,
+        images=1 - frames.images,
+        masks=torch.zeros_like(frames.masks),
+        annotated=torch.zeros_like(frames.annotated),
+    )
+    return join_frames([frames, bare])
+
+
+def test_no_step_on_labels_is_spent_on_frames_without_any(
+    frames: FrameSet, plan: TrainPlan
+) -> None:
+    plain, mixed = new_model(), new_model()
+    train_on_labels(plain, frames, plan, CPU)
+    report = train_on_labels(mixed, with_unlabelled(frames), plan, CPU)
+    assert same(plain, mixed)
+    assert min(report.label_losses) > 0
+
+
+def test_a_former_self_teaches_on_frames_without_labels_too(
+    frames: FrameSet, plan: TrainPlan
+) -> None:
+    plain, mixed = new_model(), new_model()
+    retention = Retention(beta=0.5, temperature=2.0)
+    train_on_labels(plain, frames, plan, CPU, retention=retention)
+    train_on_labels(mixed, with_unlabelled(frames), plan, CPU, retention=retention)
+    assert not same(plain, mixed)
 
 
 def test_a_passed_deadline_ends_training_with_advice(
