@@ -16,6 +16,7 @@ from clients.proxies import distil_on_proxies
 from clients.rival_steps import steps_of, train_as_rival
 from clients.site_mods import keep_site_rules
 from clients.site_privacy import guard_change
+from clients.tasks import labelled_frames, unlabelled_frames
 from clients.training import Retention, train_on_labels, train_with_teachers
 from models.network import SegmentationNetwork
 from strategies import messages
@@ -41,7 +42,11 @@ def introduce(message: Message, context: Context) -> Message:
     hospital = Hospital.from_node_config(context.node_config, settings)
     content = pack_reply(
         hospital.name,
-        {messages.NUM_EXAMPLES: len(hospital.split.train)},
+        {
+            messages.NUM_EXAMPLES: len(
+                labelled_frames(hospital.split.train, hospital.task)
+            )
+        },
         facts=hospital.facts(),
     )
     return Message(content, reply_to=message)
@@ -55,7 +60,8 @@ def tell_prototypes(message: Message, context: Context) -> Message:
     job = messages.unpack_job(message)
     tokens = find_prototypes(
         receive_model(hospital.recipe, job.weights, source="the accumulated model"),
-        hospital.split.train,
+        # Of what its model has learned to answer for.
+        labelled_frames(hospital.split.train, hospital.task),
         count=settings.fedefm.prototypes,
         tap=settings.fedefm.tap,
         grid_size=settings.fedefm.grid_size,
@@ -122,22 +128,34 @@ def train_distil(message: Message, context: Context) -> Message:
 
 @app.train("proxy", mods=MODS)
 def train_on_proxies(message: Message, context: Context) -> Message:
-    """Let all silos' models teach the accumulated one on simulated frames."""
+    """Let all silos' models teach the accumulated one on frames without labels."""
     settings = RunSettings.from_run_config(context.run_config)
     hospital = Hospital.from_node_config(context.node_config, settings)
     job = messages.unpack_job(message)
+    frames, seeded_by = (
+        None,
+        "",
+    )  # simulated: whoever computes it, the result is the same
+    if settings.fedefm.proxy_frames == "hospital":
+        frames = unlabelled_frames(hospital.split.train, hospital.task)
+        seeded_by = hospital.name
     report = distil_on_proxies(
         model := receive_model(
             hospital.recipe, job.weights, source="the accumulated model"
         ),
         job.teachers,
-        # Whoever computes it, the result is the same.
         plan_phase(
-            settings, job, "proxy", hospital, settings.fedefm.proxy_steps, site=""
+            settings,
+            job,
+            "proxy",
+            hospital,
+            settings.fedefm.proxy_steps,
+            site=seeded_by,
         ),
         hospital.device,
         settings=settings.fedefm,
         image_size=settings.frames.frame_size,
+        frames=frames,
         prototypes=job.prototypes,
         common=job.common,
     )
@@ -232,8 +250,9 @@ def _trained_reply(
     report: TrainReport,
     aids: Mapping[str, State] | None = None,
 ) -> Message:
+    learned = labelled_frames(hospital.frames_to_train(settings), hospital.task)
     metrics = {
-        messages.NUM_EXAMPLES: len(hospital.frames_to_train(settings)),
+        messages.NUM_EXAMPLES: len(learned),
         messages.LOSS: mean(report.label_losses or report.losses or [0.0]),
     }
     for key, series in (
@@ -248,7 +267,7 @@ def _trained_reply(
     content = pack_reply(
         hospital.name,
         metrics,
-        state=_what_may_leave(message, hospital, model),
+        state=_what_may_leave(message, hospital, settings, model),
         wire=settings.wire,
         owner=messages.unpack_owner(message),
         aids=aids,
@@ -257,14 +276,19 @@ def _trained_reply(
 
 
 def _what_may_leave(
-    message: Message, hospital: Hospital, model: SegmentationNetwork
+    message: Message,
+    hospital: Hospital,
+    settings: RunSettings,
+    model: SegmentationNetwork,
 ) -> State:
     """Return the trained weights as the site's own file allows them to leave."""
     trained = model.trainable_state()
-    # Proxy frames are simulated: their training saw nothing of this site.
-    if hospital.privacy.clip_norm <= 0 or (
+    # Training on simulated proxies saw nothing of this site.
+    saw_nothing = (
         message.metadata.message_type == messages.PROXY
-    ):
+        and settings.fedefm.proxy_frames == "simulated"
+    )
+    if hospital.privacy.clip_norm <= 0 or saw_nothing:
         return trained
     received = messages.unpack_job(message).weights or {}
     return guard_change(trained, received, hospital.privacy)

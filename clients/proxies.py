@@ -1,8 +1,11 @@
-"""Training on frames that belong to nobody: simulated ones, without their labels.
+"""Training on frames that nobody has labelled: simulated ones, or a hospital's own.
 
 Every silo teaches the accumulated model on the same proxy frames, each weighed frame
 by frame if the settings say so; with equal weights this is FedDF (Lin et al., NeurIPS
-2020). The simulator's masks are left out on purpose: proxies stand for frames of which
+2020). With `proxy_frames` "hospital" they are those of the hospital that takes the
+steps, and nobody knows their masks.
+
+Of simulated ones the masks are left out on purpose: they stand for frames of which
 nobody has any. Where masks may be used, training on them beats any weighing of
 teachers; `proxy_labels` "simulated" does so, as what distillation has to be compared
 with, and `edge_weight` "oracle" weighs the teachers by them, a gate that knows the
@@ -17,7 +20,7 @@ import torch
 from torch import Tensor
 
 from clients.data.batches import Batch
-from clients.data.frames import FrameSet, join_frames
+from clients.data.frames import Frames, FrameSet, join_frames
 from clients.optimisation import TrainPlan, TrainReport, descend
 from clients.sources import SimulatedSource, load_simulated
 from clients.tasks import Segmentation
@@ -57,10 +60,11 @@ def distil_on_proxies(
     *,
     settings: FedEFMSettings,
     image_size: int,
+    frames: Frames | None = None,
     prototypes: Mapping[str, Tensor] | None = None,
     common: State | None = None,
 ) -> TrainReport:
-    """Let all teachers teach the accumulated model on simulated, unlabelled frames.
+    """Let all teachers teach the accumulated model on frames without labels.
 
     With `proxy_labels` "teachers" it learns, by the run's own loss of labels, the masks
     that the weighed mean of their probabilities draws, in place of the probabilities.
@@ -75,7 +79,9 @@ def distil_on_proxies(
         settings: How teachers are scored and weighed. All classes are taught, since
             nobody annotates a proxy; `beta` does not matter, since nothing else
             teaches.
-        image_size: Side of the frames, px, at least that of the network.
+        image_size: Side of simulated frames, px, at least that of the network.
+        frames: A hospital's; of those with labels patches are cut where devices are,
+            and nothing else is known of them. None = the simulator's.
         prototypes: (k, dim) by site, for a `score` that needs them.
         common: Through whose encoder such a score looks; None = Theta as it is
             before the first step.
@@ -113,8 +119,9 @@ def distil_on_proxies(
         common=common,
         task=plan.task,
     )
-    data = replace(plan.data, frame_size=image_size)
-    frames = proxy_frames(data, plan.seed, labelled=is_oracle)
+    if frames is None:
+        data = replace(plan.data, frame_size=image_size)
+        frames = proxy_frames(data, plan.seed, labelled=is_oracle)
     return descend(model, frames, plan, device, _loss_of(model, panel, plan, settings))
 
 

@@ -16,6 +16,7 @@ MOMENTS = ("fresh", "carried")
 TOPOLOGY_NAMES = ("ring", "complete", "star", "mst", "mbst", "matcha", "edges")
 TEACHERS = ("overseas", "neighbour", "global", "none")
 TEACH_ON = ("student", "host", "proxy")
+PROXY_FRAMES = ("simulated", "hospital")
 PROXY_LABELS = ("none", "teachers", "simulated")
 DISTILLED_CLASSES = ("all", "unannotated")
 EDGE_WEIGHTS = ("emd", "one", "random", "softmax", "oracle")
@@ -68,6 +69,9 @@ class FedEFMSettings:
     teach_on: str
     proxy_steps: int  # steps of Theta on proxy frames, with teach_on = proxy
     proxy_site: str  # who takes them; "" = each site in turn
+    proxy_frames: (
+        str  # whose: the simulator's, or unlabelled ones of who takes the steps
+    )
     proxy_labels: str  # whose masks teach in place of the silos' probabilities
     distil_classes: str
     beta: float  # 0 to 1, eq. (11)
@@ -182,14 +186,7 @@ class FedEFMSettings:
         return [
             *one_of("fedefm.teachers", self.teachers, TEACHERS),
             *one_of("fedefm.teach-on", self.teach_on, TEACH_ON),
-            *at_least("fedefm.proxy-steps", self.proxy_steps, 0),
-            *one_of("fedefm.proxy-labels", self.proxy_labels, PROXY_LABELS),
-            *check(
-                self.proxy_labels == "none" or self.teach_on == "proxy",
-                f"fedefm.proxy-labels = '{self.proxy_labels}' trains the accumulated "
-                "model on labelled proxy frames and needs fedefm.teach-on = 'proxy', "
-                f"got '{self.teach_on}'",
-            ),
+            *self._proxy_problems(),
             *check(
                 self.teach_on != "host" or self.teachers == "overseas",
                 "fedefm.teach-on = 'host' lets a traveller's former self teach it "
@@ -202,6 +199,32 @@ class FedEFMSettings:
             *check(
                 self.temperature > 0,
                 f"fedefm.temperature must be > 0, got {self.temperature}",
+            ),
+        ]
+
+    def _proxy_problems(self) -> list[str]:
+        return [
+            *at_least("fedefm.proxy-steps", self.proxy_steps, 0),
+            *one_of("fedefm.proxy-frames", self.proxy_frames, PROXY_FRAMES),
+            *check(
+                self.proxy_frames == "simulated" or self.teach_on == "proxy",
+                f"fedefm.proxy-frames = '{self.proxy_frames}' teaches the accumulated "
+                "model on a hospital's unlabelled frames and needs fedefm.teach-on = "
+                f"'proxy', got '{self.teach_on}'",
+            ),
+            *check(
+                self.proxy_frames == "simulated"
+                or (self.proxy_labels != "simulated" and self.edge_weight != "oracle"),
+                "fedefm.proxy-labels = 'simulated' and fedefm.edge-weight = 'oracle' "
+                "use masks that only the simulator knows and need "
+                f"fedefm.proxy-frames = 'simulated', got '{self.proxy_frames}'",
+            ),
+            *one_of("fedefm.proxy-labels", self.proxy_labels, PROXY_LABELS),
+            *check(
+                self.proxy_labels == "none" or self.teach_on == "proxy",
+                f"fedefm.proxy-labels = '{self.proxy_labels}' trains the accumulated "
+                "model on labelled proxy frames and needs fedefm.teach-on = 'proxy', "
+                f"got '{self.teach_on}'",
             ),
         ]
 

@@ -38,6 +38,7 @@ FOR_THE_TABLES = ("study", "group", "steps_table")
 LATER: dict[str, SettingValue] = {
     "fedefm.route": "exchange",
     "fedefm.moments": "fresh",
+    "fedefm.proxy-frames": "simulated",
     "evaluation.every-rounds": 1,
 }
 """Settings that came after results were kept, at the value they had until then: there

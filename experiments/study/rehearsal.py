@@ -151,7 +151,8 @@ def _fedefm_tasks(
     if kind == messages.OVERSEAS:
         return [(VISITORS, site, fedefm.overseas_steps)]
     if kind == messages.PROXY:
-        return [(CENTRE, site, fedefm.proxy_steps)]
+        kind = CENTRE if fedefm.proxy_frames == "simulated" else VISITORS
+        return [(kind, site, fedefm.proxy_steps)]
     if kind == messages.DISTIL:
         controls = [(CONTROLS, site, fedefm.overseas_steps)] if fedefm.diagonal else []
         return [(OWN, site, settings.train.steps), *controls]

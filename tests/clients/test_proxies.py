@@ -118,6 +118,28 @@ def test_the_same_seed_teaches_the_same_bits(
     assert report.teacher_losses == {}
 
 
+def test_a_hospital_can_lend_its_own_frames_and_no_label_of_them_is_read(
+    plan: TrainPlan, fedefm: FedEFMSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent = proxy_frames(plan.data, seed=3, labelled=True)
+    blank = dataclasses.replace(
+        lent,
+        masks=torch.zeros_like(lent.masks),
+        annotated=torch.zeros_like(lent.annotated),
+    )
+
+    def simulate(*_: object, **__: object) -> FrameSet:
+        raise AssertionError("nothing has to be simulated")
+
+    simulated, _ = learn(plan, fedefm)
+    monkeypatch.setattr(proxies, "proxy_frames", simulate)
+    found, report = learn(plan, fedefm, frames=lent)
+    assert same(found, learn(plan, fedefm, frames=blank)[0])
+    assert not same(found, simulated)
+    assert len(report.weights["b"]) == plan.steps
+    assert report.label_losses == []
+
+
 def test_theta_turns_to_what_its_teachers_agree_on(
     plan: TrainPlan, fedefm: FedEFMSettings
 ) -> None:
@@ -293,3 +315,21 @@ def test_masks_of_proxies_need_proxies(run_config: dict[str, SettingValue]) -> N
         RunSettings.from_run_config({**run_config, "fedefm.proxy-labels": "real"})
     settings = RunSettings.from_run_config({**labelled, "fedefm.teach-on": "proxy"})
     assert settings.fedefm.proxy_labels == "simulated"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"teach-on": "student"}, r"needs fedefm\.teach-on = 'proxy', got 'student'"),
+        ({"proxy-labels": "simulated"}, r"only the simulator knows"),
+        ({"edge-weight": "oracle"}, r"only the simulator knows"),
+        ({"proxy-frames": "mine"}, r"fedefm\.proxy-frames.*'mine'"),
+    ],
+)
+def test_frames_of_a_hospital_have_no_masks_to_use(
+    run_config: dict[str, SettingValue], changes: dict[str, SettingValue], words: str
+) -> None:
+    lent = {"teach-on": "proxy", "proxy-frames": "hospital"}
+    told = {f"fedefm.{key}": value for key, value in (lent | changes).items()}
+    with pytest.raises(SettingsError, match=words):
+        RunSettings.from_run_config(run_config | told)

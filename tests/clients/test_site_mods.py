@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from flwr.app import Context, Message, RecordDict
+from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import app as client_app
@@ -49,11 +49,14 @@ def ask(
     *,
     run: int = 7,
     state: dict[str, torch.Tensor] | None = None,
+    teachers: dict[str, ArrayRecord] | None = None,
 ) -> Message:
     """Send a request to a deployed hospital, as Flower would."""
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run, 5, 1
     arrays = None if state is None else messages.from_state(state)
-    content = messages.pack_job(round_number=round_number, arrays=arrays)
+    content = messages.pack_job(
+        round_number=round_number, arrays=arrays, teachers=teachers or {}
+    )
     node_config = {"site-file": str(site_file)}
     context = Context(run, 5, node_config, RecordDict(), config)
     request = Message(content, 5, kind)
@@ -155,6 +158,27 @@ def test_a_sites_own_norm_bounds_what_leaves(tmp_path: Path, small: Config) -> N
     left = reply_state(reply)
     change = torch.cat([(left[name] - received[name]).reshape(-1) for name in left])
     assert 0 < change.norm().item() < 1.01e-3
+
+
+@pytest.mark.parametrize(
+    ("frames", "is_bound"), [("hospital", True), ("simulated", False)]
+)
+def test_the_norm_bounds_what_a_sites_own_frames_taught_and_nothing_else(
+    tmp_path: Path, small: Config, frames: str, is_bound: bool
+) -> None:
+    received = fresh_state(small)
+    site = write_site_file(tmp_path, privacy={"clip-norm": 1e-3})
+    told = {
+        **small,
+        "fedefm.teach-on": "proxy",
+        "fedefm.proxy-frames": frames,
+        "fedefm.proxy-steps": 1,
+    }
+    teachers = {"lakeview": messages.from_state(fresh_state({**small, "seed": 9}))}
+    reply = ask(site, told, messages.PROXY, state=received, teachers=teachers)
+    left = reply_state(reply)
+    change = torch.cat([(left[name] - received[name]).reshape(-1) for name in left])
+    assert (0 < change.norm().item() < 1.01e-3) == is_bound
 
 
 def test_nothing_is_answered_when_somebody_changed_the_log(

@@ -5,14 +5,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
+from clients import app as app_module
 from clients import hospital, sources
 from clients.app import app as client_app
 from clients.data.frames import FrameSet
 from clients.data.simulator import simulate_frames
+from clients.prototypes import find_prototypes
+from clients.proxies import distil_on_proxies
 from models.weights import weights_digest
 from server import rounds
 from server.checkpoints import load_foundation
@@ -148,6 +152,38 @@ def test_labelled_mixed_and_unlabelled_hospitals_work_together(
     assert result["status"] == "completed"
     assert result["test"]["mixed"]["test/dice"] is not None
     assert result["test"]["bare"]["test/dice"] is None
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_all_teach_on_the_frames_that_a_hospital_has_not_labelled(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(str(config["sites"])).write_text(LABELLED + MIXED)
+    teach = Mock(wraps=distil_on_proxies)
+    cluster = Mock(wraps=find_prototypes)
+    monkeypatch.setattr(app_module, "distil_on_proxies", teach)
+    monkeypatch.setattr(app_module, "find_prototypes", cluster)
+    gate = {
+        "teach-on": "proxy",
+        "proxy-frames": "hospital",
+        "proxy-site": "mixed",
+        "proxy-steps": 1,
+        "edge-weight": "softmax",
+        "weight-per": "sample",
+        "score": "standardised",
+        "prototypes": 2,
+        "grid-size": 2,
+    }
+    told = {f"fedefm.{key}": value for key, value in gate.items()}
+    folder = run({**config, **told}, tmp_path / "run")
+    assert read(folder, "result.json")["status"] == "completed"
+    lent = [call.kwargs["frames"] for call in teach.call_args_list]
+    assert lent
+    assert not any(bool(frames.annotated.any()) for frames in lent)
+    # What stands for a site are the frames that its model has learned from.
+    stood_for = [call.args[1] for call in cluster.call_args_list]
+    assert stood_for
+    assert all(bool(frames.annotated.all()) for frames in stood_for)
 
 
 @pytest.mark.usefixtures("no_figures")

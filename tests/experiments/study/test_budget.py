@@ -7,7 +7,7 @@ import pytest
 
 import clients.optimisation
 from experiments.study.budget import budget_problems, count_row_steps, count_study
-from experiments.study.steps import OWN, VISITORS, Budget, RoundSteps
+from experiments.study.steps import CENTRE, OWN, VISITORS, Budget, RoundSteps
 from experiments.study.study_file import read_study
 from experiments.study.training import settings_of, train
 from strategies.settings import RunSettings, SettingsError
@@ -92,6 +92,21 @@ def test_steps_at_the_centre_are_shared_by_all(run_config: dict[str, Any]) -> No
     assert (cost["steps_per_silo"], cost["server_steps"]) == (184, 96)
     assert cost["total_steps_per_silo"] == 208
     assert cost["sequential_steps"] == 184 + 96  # the centre waits for the silos
+
+
+def test_steps_on_a_hospitals_unlabelled_frames_are_those_of_a_visitor(
+    run_config: dict[str, Any],
+) -> None:
+    budget = budget_of(
+        run_config,
+        num_rounds=12,
+        train__steps=14,
+        fedefm__teach_on="proxy",
+        fedefm__proxy_frames="hospital",
+        fedefm__proxy_steps=8,
+    )
+    assert (budget.total(VISITORS), budget.total(CENTRE)) == (96, 0)
+    assert (budget.per_silo, budget.sequential) == (208, 184 + 96)
 
 
 def test_two_models_of_a_silo_take_twice_the_steps(run_config: dict[str, Any]) -> None:
