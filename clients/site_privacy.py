@@ -25,9 +25,9 @@ from torch.nn.utils import get_total_norm
 
 from clients.data.errors import DataError
 from clients.site_file import Privacy
+from models.weights import VARIANCE
 
 SEED_BITS = 128
-VARIANCE = "running_var"  # of batch normalisation, must stay >= 0
 
 
 def guard_change(

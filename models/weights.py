@@ -18,6 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+VARIANCE = "running_var"
+"""How names of the running variances of batch normalisation end."""
+
 
 class WeightsError(ValueError):
     """Received weights are not what was expected; the message lists every problem."""
@@ -115,7 +118,9 @@ def check_weights(
         received: What arrived.
         expected: Tensors with the right names, shapes and number types.
         source: Where `received` comes from, for the message: "site 'a'".
-        max_norm: Largest L2 norm over all tensors together, > 0.
+        max_norm: Largest L2 norm over all tensors together, > 0. A variance of batch
+            normalisation counts as its standard deviation: of a healthy network in
+            which features grow large it passes a million.
 
     Raises:
         WeightsError: If names are missing or unknown, shapes or number types differ,
@@ -173,9 +178,14 @@ def _tensor_problems(name: str, tensor: Tensor, wanted: Tensor) -> list[str]:
 
 
 def _norm(state: Mapping[str, Tensor]) -> float:
-    return math.sqrt(
-        math.fsum(float(tensor.double().square().sum()) for tensor in state.values())
-    )
+    return math.sqrt(math.fsum(_square(name, one) for name, one in state.items()))
+
+
+def _square(name: str, tensor: Tensor) -> float:
+    """Return the sum of squares; of variances those of their roots, in one unit."""
+    numbers = tensor.double()
+    is_variance = name.endswith(VARIANCE)
+    return float((numbers.abs() if is_variance else numbers.square()).sum())
 
 
 def _check_is_file(path: Path) -> None:

@@ -19,13 +19,12 @@ from dataclasses import replace
 
 import torch
 
+from models.weights import VARIANCE
 from strategies.accumulation import State, accumulate
 from strategies.rivals.method import Ask, Memory, Method, SiloAnswer, SiloTask
 
 MODEL = "model"
 """Kind of memory: a silo's own model."""
-
-VARIANCE = "running_var"
 
 
 class Gossip(Method):

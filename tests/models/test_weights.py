@@ -149,6 +149,19 @@ def test_the_norm_is_that_of_all_tensors_together() -> None:
         check_weights(received, expected, source="site 'a'", max_norm=4.9)
 
 
+def test_a_variance_counts_as_its_standard_deviation() -> None:
+    expected = {"weight": torch.zeros(1), "norm.running_var": torch.zeros(2)}
+    received = {
+        "weight": torch.tensor([3.0]),
+        "norm.running_var": torch.tensor([9.0, 7.0]),
+    }
+    check_weights(received, expected, source="site 'a'", max_norm=5.0)
+    with pytest.raises(WeightsError, match=r"at most 4\.9, got 5"):
+        check_weights(received, expected, source="site 'a'", max_norm=4.9)
+    grown = {**received, "norm.running_var": torch.tensor([1.7e6, 0.9e6])}
+    check_weights(grown, expected, source="site 'a'")
+
+
 def test_a_norm_too_large_for_float32_is_still_refused() -> None:
     huge = {"a": torch.full((4,), 3e38)}
     with pytest.raises(WeightsError, match="norm must be at most"):
