@@ -68,6 +68,12 @@ class SiteSpec:
         return tuple(dict.fromkeys(source.data_type for source in self.sources))
 
     @property
+    def labelled_types(self) -> tuple[str, ...]:
+        """Return the types of data of which it annotates anything."""
+        labelled = (one.data_type for one in self.sources if one.classes)
+        return tuple(dict.fromkeys(labelled))
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Return what at least one of its sources annotates; () = no labels at all."""
         seen = {name for source in self.sources for name in source.classes}

@@ -61,7 +61,7 @@ def quality_columns(
 
 
 def transfer_columns(findings: Findings, scenario: str) -> list[Column]:
-    """Return what is known of domains that no site holds; [] if nothing is."""
+    """Return what is known of domains without labels at any site; [] if nothing is."""
     unseen = findings.names(scenario, "unseen/", "/dice")
     return [
         *(_number(f"unseen/{one}/dice", f"{one}, unseen") for one in unseen),

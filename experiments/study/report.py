@@ -60,9 +60,9 @@ GUIDE = (
     "**Worst site, sd of sites**: of the sites' Dice in %, the population's deviation.",
     "**Bold**: in each section the highest mean Dice, nothing else. It is picked by "
     "test frames, which flatters sections of many rows.",
-    "**unseen, n-shot**: Dice in % on a domain that no silo holds, on the same "
-    "patients for every row and seed; as the model came, and after finetuning on n "
-    "labelled frames of other patients, mean over the draws. All rows have the same "
+    "**unseen, n-shot**: Dice in % on a domain of which no silo has labels, on the "
+    "same patients for every row and seed; as the model came, and after finetuning on "
+    "n labelled frames of other patients, mean over the draws. All rows have the same "
     "frames, steps, learning rate and batch size; the last step's network is tested.",
     "**to 90 %**: of the pooled row's final validation Dice with the same seed, mean "
     "over the seeds that came so far; only of rows whose accumulated model is judged.",

@@ -36,7 +36,7 @@ class Job:
     sites: str  # absolute path of the sites file
     model_of: str = "global"  # which model(s) the row is judged by, see MODELS_OF
     steps_table: str = "equal-steps"  # where the row stands, see TABLES
-    unseen: tuple[str, ...] = ()  # domains that no silo holds
+    unseen: tuple[str, ...] = ()  # domains of which no silo has labels
     shots: tuple[int, ...] = ()  # labelled frames of a new domain
     shot_domains: tuple[str, ...] = ()
     shot_repeats: int = 1

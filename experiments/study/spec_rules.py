@@ -248,16 +248,17 @@ def _network_problems(model: ModelSettings, tap: str, grid_size: int) -> list[st
 
 
 def _seen_problems(spec: StudySpec) -> list[str]:
-    """Refuse unseen domains that somebody has seen."""
+    """Refuse unseen domains of which somebody has labels."""
     problems = []
     for scenario in spec.scenarios:
         if scenario.partition is not None:
             held = set(scenario.partition.types)
         else:
             sites = load_sites(str(scenario.sites))
-            held = {name for site in sites for name in site.data_types}
+            held = {name for site in sites for name in site.labelled_types}
         problems += [
-            f"'{name}' cannot be unseen: a silo of scenario '{scenario.name}' holds it"
+            f"'{name}' cannot be unseen: a silo of scenario '{scenario.name}' has "
+            "labels of it"
             for name in (*spec.unseen, *spec.shot_domains)
             if name in held
         ]

@@ -116,7 +116,7 @@ class Bench:
         )
 
     def on_domain(self, network: SegmentationNetwork, domain: str) -> Evaluation:
-        """Measure everything on a domain that no site holds."""
+        """Measure everything on a domain of which no site has labels."""
         return evaluate(
             network,
             unseen_frames(domain, self.settings.frames),
@@ -245,11 +245,11 @@ def open_bench(trained: Models, job: Job) -> Bench:
             "Set it to 'segmentation'."
         )
     sites = load_sites(job.sites)
-    held = {kind for site in sites for kind in site.data_types}
+    held = {kind for site in sites for kind in site.labelled_types}
     if wrong := sorted(held & {*job.unseen, *job.shot_domains}):
         raise SettingsError(
-            f"Unseen domains are those that no site holds, but sites hold "
-            f"{', '.join(wrong)}. Name others as unseen and shot-domains."
+            "Unseen domains are those of which no site has labels, but sites have some "
+            f"of {', '.join(wrong)}. Name others as unseen and shot-domains."
         )
     hospitals = tuple(
         with_truth(

@@ -199,14 +199,19 @@ def test_one_site_may_mix_data_types(tmp_path: Path) -> None:
         classes = ["catheter"]
         [[site.source]]
         domain = "animal"
+        [[site.source]]
+        domain = "phantom"
+        labels = "none"
         """,
     )
-    assert site.data_types == ("animal", "real")
+    assert site.data_types == ("animal", "real", "phantom")
+    assert site.labelled_types == ("animal", "real")
     assert site.classes == ("catheter", "guidewire")
     assert site.sources == (
         SimulatedSource("animal", patients=2, classes=("guidewire",)),
         FolderSource(tmp_path / "x", classes=("catheter",)),
         SimulatedSource("animal"),
+        SimulatedSource("phantom", classes=()),
     )
 
 

@@ -183,8 +183,22 @@ def test_the_study_decides_seeds_and_places_itself(tmp_path: Path) -> None:
 
 def test_a_domain_that_a_silo_holds_is_not_unseen(tmp_path: Path) -> None:
     found = mistakes_of(tmp_path, unseen=["phantom"])
-    assert "'phantom' cannot be unseen: a silo of scenario 'apart' holds it" in found
+    assert "'phantom' cannot be unseen: a silo of scenario 'apart' has labels" in found
     assert "'moon' is no simulated domain" in mistakes_of(tmp_path, unseen=["moon"])
+
+
+def test_a_domain_that_silos_hold_without_labels_may_be_tested_on(
+    tmp_path: Path,
+) -> None:
+    site = '[[site]]\nname = "{}"\n[[site.source]]\ndomain = "human"\n'
+    bare = '[[site.source]]\ndomain = "phantom"\nlabels = "none"\n'
+    (tmp_path / "sites.toml").write_text(site.format("a") + site.format("b") + bare)
+    table = study_table(unseen=["phantom"])
+    table["scenario"] = [{"name": "apart", "sites": "sites.toml"}]
+    assert read_study(write_study(tmp_path, table)).unseen == ("phantom",)
+    table["unseen"] = ["human"]
+    with pytest.raises(SettingsError, match="'human' cannot be unseen"):
+        read_study(write_study(tmp_path, table))
 
 
 def test_a_network_that_cannot_be_built_is_told_before_any_job(

@@ -247,7 +247,7 @@ def test_a_row_without_the_models_it_is_judged_by_is_refused(
 
 def test_a_domain_that_a_site_holds_is_not_unseen(config: Config) -> None:
     for facts in ({"unseen": ("human",)}, {"shot_domains": ("human",)}):
-        with pytest.raises(SettingsError, match="sites hold human"):
+        with pytest.raises(SettingsError, match="sites have some of human"):
             measure(ended(config), job_of(config, **facts))
 
 
