@@ -251,16 +251,15 @@ def open_bench(trained: Models, job: Job) -> Bench:
             "Unseen domains are those of which no site has labels, but sites have some "
             f"of {', '.join(wrong)}. Name others as unseen and shot-domains."
         )
-    hospitals = tuple(
-        with_truth(
-            Hospital.from_node_config(
-                {"partition-id": number, "num-partitions": len(sites)}, settings
-            ),
-            settings,
+    hospitals = [
+        Hospital.from_node_config(
+            {"partition-id": number, "num-partitions": len(sites)}, settings
         )
         for number in range(len(sites))
-    )
-    return Bench(trained, job, settings, hospitals)
+    ]
+    if job.purpose != "tune":  # a trial is chosen by what the sites annotated
+        hospitals = [with_truth(one, settings) for one in hospitals]
+    return Bench(trained, job, settings, tuple(hospitals))
 
 
 def _validation(bench: Bench) -> Measures:
