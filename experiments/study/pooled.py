@@ -1,9 +1,10 @@
 """One model on the frames of all silos in one place: what a federation forgoes.
 
 Frames, splits, batches, losses and learning rate are those that the silos themselves
-would use, and the optimiser is fresh in every round, as everybody's is. So the row
-differs from a federation in nothing but that the frames lie together. Frames are moved
-and not counted as bytes: nobody may move them.
+would use. The optimiser is fresh in every round, as theirs are, or never, as on a tour
+that carries its moments: a row with `fedefm.moments = "carried"` keeps them here, too.
+So the row differs from a federation in nothing but that the frames lie together. Frames
+are moved and not counted as bytes: nobody may move them.
 """
 
 import time
@@ -22,6 +23,7 @@ from models.network import SegmentationNetwork
 from server.score_names import name_scores
 from strategies.accumulation import State
 from strategies.evaluation import join_evaluations
+from strategies.moments import Moments
 from strategies.randomness import derive_seed
 from strategies.settings import RunSettings
 
@@ -40,9 +42,9 @@ def train_pooled(
         num_sites: That the file lists.
 
     Returns:
-        The trained tensors, and for every round its number, the Dice of the pooled
-        validation frames, 0 bytes and the seconds of training so far. Of an untrained
-        model there is only round 0.
+        The trained tensors, and for every measured round its number, the Dice of the
+        pooled validation frames, 0 bytes and the seconds of training so far. Of an
+        untrained model there is only round 0.
 
     Raises:
         TrainingError: If the loss is not finite or the time is up.
@@ -55,6 +57,8 @@ def train_pooled(
     frames = pool_frames(hospitals, settings)
     steps = pooled_steps(settings, num_sites, job.pooled_factor)
     curve, seconds = [], 0.0
+    keeps = settings.strategy == "fedefm" and settings.fedefm.moments == "carried"
+    moments = Moments() if keeps else None
     for number in range(1, settings.num_rounds + 1):
         plan = TrainPlan(
             steps=steps,
@@ -66,11 +70,13 @@ def train_pooled(
             ),
             deadline_s=settings.phase_timeout_s * num_sites,
             task=hospitals[0].task,
+            moments=moments,
         )
         began = time.perf_counter()
-        train_on_labels(model, frames, plan, hospitals[0].device)
+        moments = train_on_labels(model, frames, plan, hospitals[0].device).moments
         seconds += time.perf_counter() - began
-        curve.append(_point(number, model, hospitals, settings, seconds))
+        if settings.evaluation.is_due(number, settings.num_rounds):
+            curve.append(_point(number, model, hospitals, settings, seconds))
     return model.cpu().trainable_state(), curve
 
 

@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from clients.optimisation import TrainPlan
+from clients.data.frames import FrameSet
+from clients.optimisation import TrainPlan, TrainReport
+from clients.training import train_on_labels
 from experiments.study.pooled import open_hospitals, pool_frames, train_pooled
 from experiments.study.training import settings_of, train
+from models.network import SegmentationNetwork
 from strategies.federation_state import equal_states
+from strategies.moments import Moments
 from tests.experiments.study.tiny import job_of
 
 POOLED = {"name": "pooled", "group": "g", "kind": "pooled"}
@@ -38,7 +42,7 @@ def test_a_round_has_the_steps_of_all_silos_or_as_many_as_asked(
     plans: list[TrainPlan] = []
     monkeypatch.setattr(
         "experiments.study.pooled.train_on_labels",
-        lambda model, frames, plan, device: plans.append(plan),
+        lambda model, frames, plan, device: plans.append(plan) or TrainReport(),
     )
     row = {**POOLED, "settings": {"num-rounds": 2, "train.steps": 3}}
     if factor is not None:
@@ -67,3 +71,43 @@ def test_the_pooled_model_learns_and_is_the_same_again(tmp_path: Path) -> None:
     assert (point["round"], point["steps"], point["bytes"]) == (1, 2, 0)
     assert first.cost["server_steps"] == 4
     assert 0 <= point["dice"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("moments", "known"), [("fresh", [None, None]), ("carried", [0, 4])]
+)
+def test_the_optimiser_starts_afresh_every_round_or_goes_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moments: str,
+    known: list[int | None],
+) -> None:
+    seen: list[Moments | None] = []
+
+    def note(
+        model: SegmentationNetwork,
+        frames: FrameSet,
+        plan: TrainPlan,
+        device: torch.device,
+    ) -> TrainReport:
+        seen.append(plan.moments)
+        return train_on_labels(model, frames, plan, device)
+
+    monkeypatch.setattr("experiments.study.pooled.train_on_labels", note)
+    settings = {
+        "num-rounds": 2,
+        "train.steps": 2,
+        "fedefm.route": "tour",
+        "fedefm.moments": moments,
+        "fedefm.teachers": "none",
+    }
+    job = job_of(tmp_path, {**POOLED, "settings": settings})
+    train_pooled(job, settings_of(job), 2)
+    assert [None if one is None else one.steps for one in seen] == known
+
+
+def test_it_is_measured_as_often_as_a_federation(tmp_path: Path) -> None:
+    settings = {"num-rounds": 3, "evaluation.every-rounds": 2}
+    job = job_of(tmp_path, {**POOLED, "settings": settings})
+    _, curve = train_pooled(job, settings_of(job), 2)
+    assert [point["round"] for point in curve] == [2, 3]
