@@ -9,6 +9,8 @@ from clients.adaptation.prompting import prompts_from
 from clients.data.batches import Batch
 from models.network import SegmentationNetwork, SegmentationOutput
 from models.sam import Sam
+from models.sam_prompts import Prompts
+from models.taps import forward_with_tap
 from strategies.randomness import generator_from
 
 TURNS = ("none", "box", "none", "points")
@@ -18,13 +20,16 @@ TURNS = ("none", "box", "none", "points")
 class PromptedPass:
     """Passes batches through a network, with the prompts that are their turn."""
 
-    def __init__(self, prompts: str, seed: int) -> None:
+    def __init__(self, prompts: str, seed: int, *, tap: str = "") -> None:
         """Begin with a batch without prompts.
 
         Args:
             prompts: "none" or "mixed"; see the setting `train.prompts`.
             seed: Of the points, >= 0.
+            tap: Which features are wanted, see `models/taps.py`.
         """
+        self.prompts: Prompts | None = None  # of the last batch
+        self._tap = tap
         self._turns = TURNS if prompts == "mixed" else TURNS[:1]
         self._generator = generator_from(seed ^ 2)  # batches have the seed itself
         self._taken = 0
@@ -41,10 +46,10 @@ class PromptedPass:
         """
         kind = self._turns[self._taken % len(self._turns)]
         self._taken += 1
-        if kind == "none" or not isinstance(model, Sam):
-            return model.forward_with_features(batch.images)
-        devices = (batch.masks.bool() & batch.annotated[:, :, None, None]).any(1)
-        prompts = prompts_from(
-            devices, kind, generator=self._generator, valid=batch.valid[:, 0]
-        )
-        return model.forward_with_features(batch.images, prompts)
+        self.prompts = None
+        if kind != "none" and isinstance(model, Sam):
+            devices = (batch.masks.bool() & batch.annotated[:, :, None, None]).any(1)
+            self.prompts = prompts_from(
+                devices, kind, generator=self._generator, valid=batch.valid[:, 0]
+            )
+        return forward_with_tap(model, batch.images, self._tap, self.prompts)

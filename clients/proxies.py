@@ -1,9 +1,11 @@
 """Training on frames that nobody has labelled: simulated ones, or a hospital's own.
 
 Every silo teaches the accumulated model on the same proxy frames, each weighed frame
-by frame if the settings say so; with equal weights this is FedDF (Lin et al., NeurIPS
-2020). With `proxy_frames` "hospital" they are those of the hospital that takes the
-steps, and nobody knows their masks.
+by frame if the settings say so. With `proxy_labels` "logits" and equal weights this is
+FedDF (Lin et al., NeurIPS 2020): one teacher, the mean of their logits. By default each
+is a teacher of its own, whose gradients together are those of the mean of their
+probabilities. With `proxy_frames` "hospital" the frames are those of the hospital that
+takes the steps, and nobody knows their masks.
 
 Of simulated ones the masks are left out on purpose: they stand for frames of which
 nobody has any. Where masks may be used, training on them beats any weighing of
@@ -66,8 +68,9 @@ def distil_on_proxies(
 ) -> TrainReport:
     """Let all teachers teach the accumulated model on frames without labels.
 
-    With `proxy_labels` "teachers" it learns, by the run's own loss of labels, the masks
-    that the weighed mean of their probabilities draws, in place of the probabilities.
+    With `proxy_labels` "logits" it learns the weighed mean of their logits (FedDF's
+    AVGLOGITS); with "teachers", by the run's own loss of labels, the masks that the
+    weighed mean of their probabilities draws.
     With "simulated" the masks of the same frames teach it and nobody
     else is asked: the same steps of plain training on labels.
 
@@ -129,14 +132,20 @@ def _loss_of(
     model: SegmentationNetwork, panel: Panel, plan: TrainPlan, settings: FedEFMSettings
 ) -> Callable[[Batch, TrainReport], Tensor]:
     """Return what a step goes down: the distance to probabilities, or to masks."""
-    from_masks = settings.proxy_labels == "teachers"
+    kind = settings.proxy_labels
     label_loss = plan.task.label_loss(plan.settings)
 
     def loss_of(batch: Batch, report: TrainReport) -> Tensor:
         student = forward_with_tap(model, batch.images, settings.tap)
         lesson = panel.teach(student, batch, report)
-        if from_masks:
+        if kind == "teachers":
             return label_loss(student, _marked(batch, lesson))
+        if kind == "logits":
+            logits = torch.stack([one.logits for one in lesson.answers.values()])
+            mean = (_shares(lesson, len(batch), logits) * logits).sum(0)
+            return plan.task.teacher_loss(
+                student.logits, mean, batch, temperature=settings.temperature
+            )
         return multishot_loss(
             student.logits.new_zeros(()),
             lesson.losses,
@@ -150,17 +159,22 @@ def _loss_of(
 
 def _marked(batch: Batch, lesson: Lesson) -> Batch:
     """Return a batch with the masks that its teachers, as weighed, agree on."""
-    weights = torch.stack([one.expand(len(batch)) for one in lesson.weights])
     answers = torch.stack([one.logits.sigmoid() for one in lesson.answers.values()])
-    # Where nobody counts, all count alike.
-    weights = torch.where(weights.sum(0) > 0, weights, torch.ones_like(weights))
-    shares = weights / weights.sum(0)
-    agreed = (shares[:, :, None, None, None] * answers).sum(0)
+    agreed = (_shares(lesson, len(batch), answers) * answers).sum(0)
     return replace(
         batch,
         masks=(agreed > THRESHOLD).to(batch.masks.dtype),
         annotated=torch.ones_like(batch.annotated),
     )
+
+
+def _shares(lesson: Lesson, count: int, answers: Tensor) -> Tensor:
+    """Return what every teacher counts of each frame, shaped to multiply answers."""
+    weights = torch.stack([one.expand(count) for one in lesson.weights])
+    # Where nobody counts, all count alike.
+    weights = torch.where(weights.sum(0) > 0, weights, torch.ones_like(weights))
+    shares = weights / weights.sum(0)
+    return shares.reshape(*shares.shape, *[1] * (answers.ndim - 2))
 
 
 def _train_on_masks(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from models.network import SegmentationNetwork, SegmentationOutput
+from models.sam_prompts import Prompts
 from models.taps import forward_with_tap
 from models.weights import check_weights, weights_digest
 from strategies.accumulation import State
@@ -68,7 +69,9 @@ class TeacherBank:
         )
 
     @torch.no_grad()
-    def ask(self, images: Tensor) -> dict[str, SegmentationOutput]:
+    def ask(
+        self, images: Tensor, prompts: Prompts | None = None
+    ) -> dict[str, SegmentationOutput]:
         """Let every teacher look at the same frames, in evaluation mode.
 
         The student stays as it is: weights, gradients, statistics of normalisation,
@@ -76,6 +79,7 @@ class TeacherBank:
 
         Args:
             images: (batch, 1, size, size), as the network takes them.
+            prompts: That the student was given, too, if it is a SAM.
 
         Returns:
             Logits and tapped features by teacher, sorted by name, without gradients.
@@ -83,7 +87,7 @@ class TeacherBank:
         """
         with _evaluating(self._network):
             answers = {
-                key: functional_call(self._network, state, (images,))
+                key: functional_call(self._network, state, (images, prompts))
                 for key, state in self._states.items()
             }
         return {name: answers[key] for name, key in sorted(self._key_of.items())}
@@ -96,8 +100,8 @@ class _Tapped(nn.Module):
         super().__init__()
         self.network, self.tap = network, tap
 
-    def forward(self, images: Tensor) -> SegmentationOutput:
-        return forward_with_tap(self.network, images, self.tap)
+    def forward(self, images: Tensor, prompts: Prompts | None) -> SegmentationOutput:
+        return forward_with_tap(self.network, images, self.tap, prompts)
 
 
 @contextmanager

@@ -76,16 +76,17 @@ def train_on_labels(
         frames = labelled_frames(frames, plan.task)
     objective = objective or Objective()
     label_loss = plan.task.label_loss(plan.settings)
-    look = PromptedPass(plan.settings.prompts, plan.seed)
+    look = PromptedPass(plan.settings.prompts, plan.seed, tap=objective.tap)
     bank = None
     if objective.teachers:
-        bank = TeacherBank(model, objective.teachers, tap="", device=device)
+        bank = TeacherBank(model, objective.teachers, tap=objective.tap, device=device)
 
     def loss_of(batch: Batch, report: TrainReport) -> Tensor:
         output = look(model, batch)
         loss = label_loss(output, batch)
         report.label_losses.append(float(loss.detach()))
-        answers = bank.ask(batch.images) if bank is not None else {}
+        # Whoever teaches gets the same prompts, or another question is answered.
+        answers = bank.ask(batch.images, look.prompts) if bank is not None else {}
         return objective.loss(Step(model, output, answers, batch, loss))
 
     return descend(

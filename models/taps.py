@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from models.network import SegmentationNetwork, SegmentationOutput
+from models.sam import Sam
+from models.sam_prompts import Prompts
 from models.torchvision_ops import make_torchvision_importable
 
 make_torchvision_importable()
@@ -22,7 +24,10 @@ class TapError(ValueError):
 
 
 def forward_with_tap(
-    model: SegmentationNetwork, images: Tensor, tap: str
+    model: SegmentationNetwork,
+    images: Tensor,
+    tap: str,
+    prompts: Prompts | None = None,
 ) -> SegmentationOutput:
     """Segment images and keep what one part of the network made of them.
 
@@ -32,6 +37,7 @@ def forward_with_tap(
         images: (batch, 1, size, size), as the network takes them.
         tap: Dotted name of a part whose output is a feature map, for example
             "image_encoder.blocks.1" or "down.3"; "" = the encoder's deepest features.
+        prompts: One set per image, which a SAM alone can take; None = none.
 
     Returns:
         What `forward_with_features` returns, with the features (batch, dim, h, w)
@@ -43,7 +49,7 @@ def forward_with_tap(
         ValueError: If the images are not of that shape.
     """
     if not tap:
-        return model.forward_with_features(images)
+        return _forward(model, images, prompts)
     try:
         part = model.get_submodule(tap)
     except AttributeError:
@@ -57,7 +63,7 @@ def forward_with_tap(
 
     hook = part.register_forward_hook(keep)
     try:
-        output = model.forward_with_features(images)
+        output = _forward(model, images, prompts)
     finally:
         hook.remove()
     if not caught:
@@ -72,6 +78,16 @@ def forward_with_tap(
     if _has_channels_last(model, tap):
         features = features.permute(0, 3, 1, 2)
     return output._replace(features=features)
+
+
+def _forward(
+    model: SegmentationNetwork, images: Tensor, prompts: Prompts | None
+) -> SegmentationOutput:
+    if prompts is None:
+        return model.forward_with_features(images)
+    if not isinstance(model, Sam):
+        raise ValueError(f"Only a SAM takes prompts, got {type(model).__name__}.")
+    return model.forward_with_features(images, prompts)
 
 
 def _has_channels_last(model: SegmentationNetwork, tap: str) -> bool:
@@ -102,6 +118,6 @@ def _advice(model: SegmentationNetwork, tap: str, problem: str) -> str:
     close = difflib.get_close_matches(tap, stages, n=3, cutoff=0.5)
     named = ", ".join(f"'{name}'" for name in [*close, *stages][:3])
     return (
-        f"fedefm.tap is '{tap}', {problem}. Use '' for the encoder's deepest features"
+        f"The tap is '{tap}', {problem}. Use '' for the encoder's deepest features"
         + (f" or a part like {named}." if named else ".")
     )

@@ -171,11 +171,15 @@ class FedEFM(OwnRounds):
                 send,
                 keep=self.keep,
             )
+            present = set(students)  # whoever was passed by sends the one before it
         else:
-            students, theta = self._exchange(state, neighbours, prototypes, send)
+            students, theta, present = self._exchange(
+                state, neighbours, prototypes, send
+            )
             memory = {}
         if number > 0 and self.settings.teach_on == "proxy":
-            theta = self._teach_on_proxies(state, number, theta, students, send)
+            teachers = {site: students[site] for site in sorted(present)}
+            theta = self._teach_on_proxies(state, number, theta, teachers, send)
         if self.is_measured(number):  # the grid's owner adds up
             list(send(self.requests.evaluation(theta, number)))
         if self.settings.feeds_back_in(number):
@@ -196,8 +200,8 @@ class FedEFM(OwnRounds):
         neighbours: Neighbours,
         prototypes: Mapping[str, State],
         send: Send,
-    ) -> tuple[dict[str, State], State]:
-        """Let all silos train side by side, with their teachers."""
+    ) -> tuple[dict[str, State], State, set[str]]:
+        """Let all silos train side by side, with their teachers; see `_collect`."""
         number = state.round_number + 1
         experts: Teachers = {}
         teachers = find_teachers(self.requests, self.settings, state, neighbours, send)
@@ -221,25 +225,29 @@ class FedEFM(OwnRounds):
 
     def _collect(
         self, state: FederationState, experts: Teachers, replies: Iterable[Message]
-    ) -> tuple[dict[str, State], State]:
+    ) -> tuple[dict[str, State], State, set[str]]:
         """Write theta(k+1) and accumulate the silos that took part, eq. (13).
 
-        A silo that did not answer keeps theta(k) and is left out of the mean.
+        A silo that did not answer keeps theta(k), is left out of the mean and is not
+        among those that took part, the last of what is returned.
         """
         students = dict(state.students)
+        present = set()
         accumulator = Accumulator()
         needed = self._needs_students(state.round_number + 1)
         for reply in replies:
             site = self.requests.site_of(reply)
             student = reply_state(reply)
             accumulator.add(student)
+            present.add(site)
             if self.keep is not None:
                 self.keep(site, state.round_number + 1, student)
             if needed:
                 students[site] = student
             for expert in experts.get(site, {}).values():
                 accumulator.add(expert)
-        return students, accumulator.mean() if accumulator.count else state.theta
+        theta = accumulator.mean() if accumulator.count else state.theta
+        return students, theta, present
 
     def _needs_students(self, number: int) -> bool:
         """Tell whether anybody asks for the silos' own models after a round."""
@@ -261,10 +269,10 @@ class FedEFM(OwnRounds):
         state: FederationState,
         number: int,
         theta: State,
-        students: Mapping[str, State],
+        teachers: Mapping[str, State],
         send: Send,
     ) -> State:
-        """Let all silos teach the accumulated model on frames of nobody."""
+        """Let the silos of this round teach the accumulated model on proxies."""
         sites = list(self.requests.roster)
         site = self.settings.proxy_site or sites[(number - 1) % len(sites)]
         if site not in sites:
@@ -272,12 +280,14 @@ class FedEFM(OwnRounds):
             return theta
         prototypes: dict[str, State] = {}
         if self._teachers_are_asked:
+            if not teachers:
+                return theta
             common = dict.fromkeys(sites, theta)
             there = replace(state, theta=theta, students=common)
             prototypes = self._ask_prototypes(there, number, send)
         else:  # the simulator's masks teach, and nobody's model has to travel
-            students = {}
+            teachers = {}
         replies = list(
-            send(self.requests.proxy(site, number, theta, students, prototypes))
+            send(self.requests.proxy(site, number, theta, teachers, prototypes))
         )
         return reply_state(replies[0]) if replies else theta

@@ -17,7 +17,7 @@ TOPOLOGY_NAMES = ("ring", "complete", "star", "mst", "mbst", "matcha", "edges")
 TEACHERS = ("overseas", "neighbour", "global", "none")
 TEACH_ON = ("student", "host", "proxy")
 PROXY_FRAMES = ("simulated", "hospital")
-PROXY_LABELS = ("none", "teachers", "simulated")
+PROXY_LABELS = ("none", "logits", "teachers", "simulated")
 DISTILLED_CLASSES = ("all", "unannotated")
 EDGE_WEIGHTS = ("emd", "one", "random", "softmax", "oracle")
 WEIGHT_SCOPES = ("teacher", "loss")
@@ -72,7 +72,7 @@ class FedEFMSettings:
     proxy_frames: (
         str  # whose: the simulator's, or unlabelled ones of who takes the steps
     )
-    proxy_labels: str  # whose masks teach in place of the silos' probabilities
+    proxy_labels: str  # what teaches in place of the silos' probabilities, one by one
     distil_classes: str
     beta: float  # 0 to 1, eq. (11)
     beta_ramp_rounds: int
@@ -222,8 +222,8 @@ class FedEFMSettings:
             *one_of("fedefm.proxy-labels", self.proxy_labels, PROXY_LABELS),
             *check(
                 self.proxy_labels == "none" or self.teach_on == "proxy",
-                f"fedefm.proxy-labels = '{self.proxy_labels}' trains the accumulated "
-                "model on labelled proxy frames and needs fedefm.teach-on = 'proxy', "
+                f"fedefm.proxy-labels = '{self.proxy_labels}' says what teaches on "
+                "proxy frames and needs fedefm.teach-on = 'proxy', "
                 f"got '{self.teach_on}'",
             ),
         ]

@@ -5,7 +5,9 @@ but the average between rounds, so only the numbers of the rounds have to be mov
 FedAvgM (Hsu et al., arXiv 1909.06335) and FedAdam (Reddi et al., ICLR 2021) keep
 moments inside Flower's classes, where nobody can reach them: a run of theirs cannot be
 gone on from. Both step from mean to mean as if all tensors were weights; running
-statistics of batch normalisation are none, and their plain mean is taken.
+statistics of batch normalisation are none, and their plain mean is taken. Flower's
+FedAdam corrects the bias of its moments as Adam does, which algorithm 2 of the paper
+does not, and its second moment starts at 0, not at tau^2 or more.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -23,6 +23,7 @@ class RivalSettings:
     control_rate: float  # SCAFFOLD's server learning rate
     contrast_weight: float  # MOON's mu
     contrast_temperature: float  # MOON's tau
+    contrast_tap: str  # where MOON takes z; "" = the encoder's deepest features
     not_true_weight: float  # FedNTD's beta
     former_weight: float  # FedGKD's gamma
     former_models: int  # FedGKD's buffer size M

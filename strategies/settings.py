@@ -25,6 +25,8 @@ from strategies.train_settings import TrainSettings
 
 SettingValue = bool | int | float | str
 STRATEGIES = tuple(dict.fromkeys(("fedefm", *FLOWERS, *RIVALS)))
+ADAM_MOST = 0.3
+"""Of FedAdam's server learning rate; with 1 its first step ruins a model."""
 
 
 class SettingsError(ValueError):
@@ -133,6 +135,14 @@ class RunSettings:
                 self.train.prompts == "none" or self.model.name.startswith("sam-"),
                 f"train.prompts = '{self.train.prompts}' is for the SAM family, got "
                 f"model.name '{self.model.name}'",
+            ),
+            *check(
+                self.strategy != "fedadam"
+                or self.rival.server_learning_rate <= ADAM_MOST,
+                "strategy = 'fedadam' moves every weight by about "
+                "rival.server-learning-rate in a round, so it must be at most "
+                f"{ADAM_MOST}, better 0.01 to 0.1, got "
+                f"{self.rival.server_learning_rate}",
             ),
             *check(
                 not self.model.classifies

@@ -39,6 +39,7 @@ LATER: dict[str, SettingValue] = {
     "fedefm.route": "exchange",
     "fedefm.moments": "fresh",
     "fedefm.proxy-frames": "simulated",
+    "rival.contrast-tap": "",
     "evaluation.every-rounds": 1,
 }
 """Settings that came after results were kept, at the value they had until then: there

@@ -222,7 +222,9 @@ def _model_problems(row: Row, settings: RunSettings) -> list[str]:
 
 
 def _grid_of(row: Row, settings: RunSettings) -> tuple[str, int]:
-    """Return which features teachers are compared by, and on which grid; 0 = none."""
+    """Return which features are compared, and on which grid; 0 = none."""
+    if row.kind == "federation" and settings.strategy == "moon":
+        return settings.rival.contrast_tap, 1
     fedefm = settings.fedefm
     compares = fedefm.teachers != "none" or fedefm.teach_on == "proxy"
     if row.kind != "federation" or settings.strategy != "fedefm" or not compares:

@@ -5,24 +5,25 @@ temperature, between the softmaxes of the global and of the silo's model over th
 classes that are not the label's ("Federated Not-True Distillation"). What a silo has
 labels for it learns from them; what it has none for it shall not forget.
 
-Here classes overlap and every pixel has one coin a class instead of one softmax over
-them; and a site may annotate some classes only. Not true, then, is
+Here classes overlap, a pixel may be of none, and a site may annotate some classes only.
+Of what a site annotates, background is a class like the others, with the logit 0: the
+softmaxes are over background and those classes, without what is true of the pixel. On
+a pixel of background that leaves the devices (which of them rather than the other, and
+never whether there is one, so the label is not contradicted); on a pixel of a device
+the others and background; where all devices overlap background alone, which teaches
+nothing. Of a class that the site does not annotate nothing is known to be true, and it
+is what the site would forget: there every pixel teaches its coin.
 
-- a class of a pixel that the site annotates and that is 0 there, and
-- every pixel of a class that the site does not annotate: nothing there is known to be
-  true, and it is what the silo would forget.
-
-A device's own pixels are left to the labels. L_NTD is T^2 times the divergence of the
-coins, as in the rest of this project, mean over what is not true inside the valid area
-(the paper: mean over the batch, its code times T^2, too). One difference stays: a
-softmax over the other classes says nothing of how likely they are together, so it never
-contradicts the label; coins do, where the global model sees a device that the label
-denies.
+L_NTD is T^2 times the divergence of the softmaxes, mean over the valid pixels (the
+paper: over the batch; its code times T^2, too), plus that of the coins, mean over
+those classes and pixels.
 """
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from strategies.accumulation import State
 from strategies.distillation import distillation_loss
@@ -97,16 +98,42 @@ def not_true_loss(
         temperature: T > 0.
 
     Returns:
-        T^2 KL(teacher || student), mean over what is not true, scalar, >= 0.
+        T^2 KL(teacher || student) of what is not true, scalar, >= 0.
 
     Raises:
         ValueError: If the shapes differ.
     """
-    is_true = (batch.masks > 0) & batch.annotated[..., None, None]
-    # One "frame" a frame and class: so the mask of pixels can be one of its own.
-    return distillation_loss(
-        student_logits.flatten(0, 1)[:, None],
-        teacher_logits.flatten(0, 1)[:, None],
+    coins = distillation_loss(
+        student_logits,
+        teacher_logits,
         temperature=temperature,
-        valid=(batch.valid & ~is_true).flatten(0, 1)[:, None],
+        valid=batch.valid,
+        classes=~batch.annotated,
     )
+    not_true = _not_true(batch)
+    divergence = functional.kl_div(
+        _log_shares(student_logits / temperature, not_true),
+        _log_shares(teacher_logits.detach() / temperature, not_true),
+        reduction="none",
+        log_target=True,
+    )
+    by_pixel = divergence.where(not_true, 0.0).sum(1, keepdim=True)
+    known = by_pixel.where(batch.valid, 0.0).sum() / batch.valid.sum().clamp_min(1)
+    return coins + temperature**2 * known
+
+
+def _not_true(batch: Labelled) -> Tensor:
+    """Tell what the softmax of a pixel is over: (batch, 1 + classes, height, width)."""
+    annotated = batch.annotated[..., None, None]
+    is_true = (batch.masks > 0) & annotated
+    is_background = ~is_true.any(1, keepdim=True)
+    background = annotated.any(1, keepdim=True) & ~is_background
+    return torch.cat([background, annotated & ~is_true], 1)
+
+
+def _log_shares(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Return the logarithm of a softmax over background, of logit 0, and classes."""
+    together = torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
+    # Not minus infinity: where nothing is chosen that would be no number.
+    least = torch.finfo(logits.dtype).min
+    return together.masked_fill(~chosen, least).log_softmax(1)

@@ -8,10 +8,11 @@ theta_i <- (1 - s) theta_i + s mean_j theta_j', with s = 1/2 on a ring in both
 directions: 0.5 own + 0.25 + 0.25. So it is here, (b) before (c) and (d) as there.
 
 What differs: neighbours are those of the sorted names, not of a network's delays; a
-copy brings its weights alone, since every phase here starts a fresh AdamW, while in the
-code Adam's state and its schedule come along; running statistics of normalisation are
-mixed with the weights. A silo that fails hosts nobody, visits nobody and keeps what it
-had; if a copy is lost on its visit, the others share its part.
+copy brings its weights alone, since every phase here starts a fresh AdamW and ramps as
+`train.warmup-steps` says (its one step of two: at a third of the learning rate), while
+in the code Adam's state and its schedule come along; running statistics of
+normalisation are mixed with the weights. A silo that fails hosts nobody, visits nobody
+and keeps what it had; if a copy is lost on its visit, the others share its part.
 """
 
 from collections.abc import Mapping, Sequence

@@ -134,9 +134,11 @@ class Objective:
 
     Attributes:
         teachers: Frozen models that are asked about every batch, by name.
+        tap: Which features it sees, see `models/taps.py`; "" = the encoder's deepest.
     """
 
     teachers: Mapping[str, State] = {}
+    tap: str = ""
 
     def loss(self, step: Step) -> Tensor:
         """Return what to descend on, scalar."""

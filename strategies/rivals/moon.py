@@ -6,9 +6,11 @@ l_con = -log(exp(s_glob / tau) / (exp(s_glob / tau) + exp(s_prev / tau))), s bei
 cosine with z; the loss is L + mu l_con, l_con being the mean over the batch (eq. 4).
 What our setting changes:
 
-- z is the encoder's deepest feature map averaged over the frame. The paper puts a
-  projection head of two layers between encoder and output; here it would be a part of
-  the network that no other method has and that no mask is predicted from.
+- z is a feature map averaged over the frame: the encoder's deepest, or that of
+  `contrast_tap`. The output must follow from it, or the contrast pulls at a part that
+  answers nothing, as the encoder of sam-tiny. The paper puts a projection head of two
+  layers between encoder and output; here it would be a part of the network that no
+  other method has and that no mask is predicted from.
 - In a silo's first round there is no former model and the term is left out. The paper
   takes the initial model, which is the global one then: both cosines are equal, and
   the gradient is zero as well.
@@ -67,9 +69,16 @@ class ModelContrast(Objective):
     """Adds mu l_con to the label loss (eq. 4)."""
 
     def __init__(
-        self, received: State, previous: State, *, weight: float, temperature: float
+        self,
+        received: State,
+        previous: State,
+        *,
+        weight: float,
+        temperature: float,
+        tap: str = "",
     ) -> None:
-        """Keep both teachers, mu >= 0 and tau > 0."""
+        """Keep both teachers, mu >= 0, tau > 0 and where z is taken."""
+        self.tap = tap
         self.teachers = {GLOBAL: received, PREVIOUS: previous}
         self._weight = weight
         self._temperature = temperature
@@ -85,6 +94,7 @@ class ModelContrast(Objective):
             visit.aids[PREVIOUS],
             weight=settings.contrast_weight,
             temperature=settings.contrast_temperature,
+            tap=settings.contrast_tap,
         )
 
     def loss(self, step: Step) -> Tensor:

@@ -11,7 +11,7 @@ from clients.data.batches import Batch
 from clients.data.frames import FrameSet
 from clients.optimisation import TrainPlan, TrainReport
 from clients.proxies import PROXY_DOMAINS, distil_on_proxies, proxy_frames
-from clients.tasks import SourceClassification
+from clients.tasks import Segmentation, SourceClassification
 from clients.teachers import Lesson
 from clients.training import train_on_labels
 from models.network import SegmentationNetwork, SegmentationOutput
@@ -303,6 +303,43 @@ def test_masks_of_teachers_are_another_lesson_than_their_probabilities(
     marked, report = learn(plan, dataclasses.replace(fedefm, proxy_labels="teachers"))
     assert not same(soft, marked)
     assert len(report.losses) == len(report.weights["a"]) == plan.steps
+
+
+class Listening(Segmentation):
+    """Remembers what was said by whoever teaches."""
+
+    def __init__(self) -> None:
+        self.heard: list[torch.Tensor] = []
+
+    def teacher_loss(
+        self,
+        student_logits: torch.Tensor,
+        teacher_logits: torch.Tensor,
+        batch: Batch,
+        **options: object,
+    ) -> torch.Tensor:
+        self.heard.append(teacher_logits)
+        return super().teacher_loss(student_logits, teacher_logits, batch, **options)
+
+
+@pytest.mark.parametrize("weights", ["one", "random"])
+def test_silos_can_teach_the_mean_of_logits_as_feddf_does(
+    plan: TrainPlan, fedefm: FedEFMSettings, weights: str
+) -> None:
+    task = Listening()
+    settings = dataclasses.replace(
+        fedefm, proxy_labels="logits", edge_weight=weights, weight_per="sample"
+    )
+    together, report = learn(dataclasses.replace(plan, steps=1, task=task), settings)
+    first, second, mean = task.heard
+    gap = second - first
+    part = ((mean - first) * gap).sum((1, 2, 3)) / gap.square().sum((1, 2, 3))
+    torch.testing.assert_close(mean, first + part[:, None, None, None] * gap)
+    is_half = torch.isclose(part, torch.tensor(0.5))
+    assert bool(is_half.all()) == (weights == "one")
+    assert len(report.losses) == 1
+    apart, _ = learn(plan, dataclasses.replace(settings, proxy_labels="none"))
+    assert not same(together, apart)
 
 
 def test_masks_of_proxies_need_proxies(run_config: dict[str, SettingValue]) -> None:

@@ -100,7 +100,7 @@ def test_the_student_is_whole_again_when_a_pass_fails() -> None:
     student = build("unet").train()
     bank = TeacherBank(student, {"a": state("unet", 1)}, tap="down.9", device=CPU)
     before = [one.clone() for one in student.state_dict().values()]
-    with pytest.raises(TapError, match=r"fedefm\.tap"):
+    with pytest.raises(TapError, match="The tap is"):
         bank.ask(images())
     assert all(part.training for part in student.modules())
     after = student.state_dict().values()

@@ -399,6 +399,19 @@ def test_retention_mixes_the_labels_with_the_former_self(
     assert report.losses[-1] > 0.75 * report.label_losses[-1]
 
 
+def test_a_former_self_is_asked_with_the_prompts_of_its_student(
+    frames: FrameSet, plan: TrainPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clients.prompted_pass.TURNS", ("box",))
+    prompted = dataclasses.replace(plan.settings, prompts="mixed")
+    plan = dataclasses.replace(plan, steps=1, settings=prompted)
+    model = build_model("sam-mini", image_size=SIZE, seed=0)
+    retention = Retention(beta=0.25, temperature=2.0)
+    report = train_on_labels(model, frames, plan, CPU, retention=retention)
+    # Both are the same model yet, so they differ only if the question does.
+    assert report.losses[0] == pytest.approx(0.75 * report.label_losses[0], rel=1e-5)
+
+
 def test_without_a_share_retention_changes_nothing(
     frames: FrameSet, plan: TrainPlan
 ) -> None:

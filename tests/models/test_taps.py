@@ -138,7 +138,7 @@ def test_a_tap_in_an_adapted_network_has_the_same_name(
 def test_a_tap_that_gives_no_feature_map_is_refused_with_advice(
     tap: str, reason: str, sam: SegmentationNetwork
 ) -> None:
-    with pytest.raises(TapError, match=f"fedefm.tap is '{tap}'.*{reason}"):
+    with pytest.raises(TapError, match=f"The tap is '{tap}'.*{reason}"):
         forward_with_tap(sam, frames(), tap)
 
 

@@ -35,6 +35,7 @@ def test_every_strategy_measures_when_it_is_due(
         **tiny_run,
         "strategy": strategy,
         "num-rounds": 3,
+        "rival.server-learning-rate": 0.1,
         "evaluation.every-rounds": 2,
     }
     folder = run_federation(InProcessGrid(client_app, config, 2), config)

@@ -95,7 +95,12 @@ def test_a_rival_plays_a_federation_to_its_end(
     training_phases: int,
     relation: Relation,
 ) -> None:
-    config = {**tiny_run, "strategy": strategy, "rival.retention": 0.5}
+    config = {
+        **tiny_run,
+        "strategy": strategy,
+        "rival.retention": 0.5,
+        "rival.server-learning-rate": 0.1,
+    }
     folder = run(config, tmp_path / "run")
     result = json.loads((folder / "result.json").read_text())
     assert (result["status"], result["sites"]) == ("completed", SITES)

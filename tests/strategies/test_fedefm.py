@@ -170,6 +170,19 @@ def test_all_silos_teach_the_accumulated_model_on_proxies_each_site_in_turn(
     assert played.thetas[1] == pytest.approx(74 + 1000)
 
 
+def test_a_silo_that_was_absent_does_not_teach_on_proxies(
+    fedefm: FedEFMSettings,
+) -> None:
+    def fault(message: Message) -> Message | str:
+        is_training = message.metadata.message_type == messages.TRAIN
+        is_lost = is_training and messages.unpack_round(message) == 1
+        return error_reply(message, "gone") if is_lost else WORKS
+
+    played = play(dataclasses.replace(fedefm, teach_on="proxy"), 2, faults={2: fault})
+    taught = [names for _, names, _ in played.of("teachers")]
+    assert taught == ["alpha,beta", "alpha,beta,gamma"]
+
+
 def test_experts_can_be_accumulated_beside_students(fedefm: FedEFMSettings) -> None:
     played = play(dataclasses.replace(fedefm, accumulate="students+experts"), 1)
     students = [(37 + 137) / 2, (37 + 38) / 2, (37 + 47) / 2]

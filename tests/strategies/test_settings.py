@@ -145,6 +145,7 @@ def test_frames_have_the_networks_size_unless_a_larger_one_is_asked_for(
             "needs fedefm.teachers = 'overseas'",
         ),
         ({"train.loss": "sam", "train.cldice-weight": 0.5}, "is for train.loss"),
+        ({"strategy": "fedadam"}, "rival.server-learning-rate.*better 0.01 to 0.1"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(

@@ -138,3 +138,10 @@ def test_a_missing_silos_former_model_stays(run_settings: RunSettings) -> None:
     after = play(Moon(terms(run_settings)), memory, Silos(by_silo(a=2.0)))
     assert listed(after.own["previous"]["b"]) == {"w": [5.0]}
     assert play(Moon(terms(run_settings)), memory, Silos(by_silo())) is memory
+
+
+def test_whose_features_are_contrasted_can_be_told(run_settings: RunSettings) -> None:
+    aids = {"previous": {"weight": torch.tensor([1.0, 1.0])}}
+    told = visit(run_settings, {}, aids, contrast_tap="detail.stride_4")
+    assert ModelContrast.of(told).tap == "detail.stride_4"
+    assert ModelContrast.of(visit(run_settings, {}, aids)).tap == ""
