@@ -69,6 +69,7 @@ def study_command(
     """Compare methods: tune, train, measure and tabulate; goes on where it stopped."""
     console = Console()
     with user_errors():
+        check_options(report=report, dry_run=dry_run, only=only, target=target)
         spec = read_study(find_study(name), settings or [])
         check_rows(spec, only or [])
         study = (folder / spec.name).resolve()
@@ -91,6 +92,27 @@ def study_command(
     if failures:
         console.print(f"[bold red]{len(failures)} job(s) failed;[/] see error.json.")
         raise typer.Exit(EXIT_FAILED)
+
+
+def check_options(
+    *, report: bool, dry_run: bool, only: list[str] | None, target: Path | None
+) -> None:
+    """Refuse options of which one would be silently without effect.
+
+    Raises:
+        SettingsError: Naming them.
+    """
+    if report and (dry_run or only):
+        other = "--dry-run" if dry_run else "--only"
+        raise SettingsError(
+            f"--report rebuilds all tables and trains nothing, so {other} has no place "
+            "beside it. Leave one out."
+        )
+    if dry_run and target is not None:
+        raise SettingsError(
+            "--dry-run writes no report, so --target has no place beside it. Leave one "
+            "out."
+        )
 
 
 def check_rows(spec: StudySpec, only: list[str]) -> None:

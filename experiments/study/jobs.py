@@ -98,12 +98,12 @@ def write_job(study: Path, job: Job) -> Path:
         aside.rename(folder)
     folder.mkdir(parents=True, exist_ok=True)
     told = _told(study, job)
-    if _read(folder / JOB_FILE) != told:
+    if read_json(folder / JOB_FILE) != told:
         write_json(folder / JOB_FILE, told)
     result = read_result(study, job)
     if result is not None:
         result = {**result, "job": told}
-        if _read(folder / RESULT_FILE) != result:
+        if read_json(folder / RESULT_FILE) != result:
             write_json(folder / RESULT_FILE, result)
     return folder
 
@@ -118,7 +118,7 @@ def read_job(study: Path, folder: Path) -> Job:
     Raises:
         SettingsError: If it is not what this version writes.
     """
-    told = _read(folder / JOB_FILE)
+    told = read_json(folder / JOB_FILE)
     names = {one.name for one in fields(Job)}
     if told is None or set(told) - {"format"} != names or told["format"] != FORMAT:
         raise SettingsError(
@@ -180,9 +180,9 @@ def read_result(study: Path, job: Job) -> dict[str, Any] | None:
     return _result_of_a_neighbour(study, job) if result is None else result
 
 
-def read_error(study: Path, job: Job) -> str | None:
-    """Return why a job failed; None if it did not."""
-    found = _read(job_folder(study, job) / ERROR_FILE)
+def read_error(folder: Path) -> str | None:
+    """Return why the job of a folder failed; None if it did not."""
+    found = read_json(folder / ERROR_FILE)
     return None if found is None else str(found.get("reason", ""))
 
 
@@ -224,6 +224,15 @@ def forget_models(training: Path) -> None:
         (training / THETA_FILE).unlink(missing_ok=True)
 
 
+def comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that are equal wherever a run is: without the new ones unset."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in LATER or value != LATER[key]
+    }
+
+
 def slug(text: str) -> str:
     """Return a text as part of a file name: small letters, digits and "-"."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:80] or "x"
@@ -240,7 +249,7 @@ def _result_of_a_neighbour(study: Path, job: Job) -> dict[str, Any] | None:
 
 
 def _read_whole(path: Path) -> dict[str, Any] | None:
-    result = _read(path)
+    result = read_json(path)
     if result is None or result.get("format") != FORMAT:
         return None
     return result if "validation" in result else None
@@ -254,14 +263,9 @@ def _told(study: Path, job: Job) -> dict[str, Any]:
 
 
 def _facts(job: Job) -> dict[str, Any]:
-    settings = {
-        key: value
-        for key, value in job.settings.items()
-        if key not in LATER or value != LATER[key]
-    }
     return {
         **asdict(job),
-        "settings": settings,
+        "settings": comparable(job.settings),
         "sites": _sites(job.sites, Path(job.sites).stat().st_mtime_ns),
     }
 
@@ -277,7 +281,8 @@ def _digest(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return what a file says; None if it says nothing that can be used."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clients.data.errors import DataError
-from experiments.partition_sites import write_sites
 from experiments.study.jobs import sites_file
 from experiments.study.spec import Job, Row, Scenario, StudySpec
-from experiments.study.spec_rules import make_partition
 
 Result = Callable[[Job], Mapping[str, Any] | None]
 """Returns what came of a job; None while there is nothing."""
@@ -159,40 +156,3 @@ def choose_trial(tunes: Sequence[Job], result: Result, failed: Failed) -> int | 
         if best is None or score > best[0]:
             best = score, job.trial
     return None if best is None else best[1]
-
-
-def make_sites(spec: StudySpec, study: Path) -> None:
-    """Write the sites file of every scenario into the study's folder.
-
-    Args:
-        spec: The study.
-        study: Its folder.
-
-    Raises:
-        DataError: If one cannot be made, or has folders with relative paths.
-    """
-    for scenario in spec.scenarios:
-        path = sites_file(study, scenario.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if scenario.partition is not None:
-            write_sites(
-                make_partition(scenario.partition),
-                path,
-                scenario.partition.frames_per_patient,
-                f"endofed study {spec.name}",
-            )
-        elif scenario.sites is not None:
-            _copy(scenario.name, scenario.sites, path)
-
-
-def _copy(name: str, source: Path, target: Path) -> None:
-    """Copy a sites file, whose paths must mean the same beside the copy."""
-    from clients.sites import load_sites
-
-    target.write_bytes(source.read_bytes())
-    if load_sites(str(target)) != load_sites(str(source)):
-        target.unlink()
-        raise DataError(
-            f"Scenario '{name}': the sites file has a relative folder, which a study "
-            "cannot copy. Write absolute paths."
-        )

@@ -110,10 +110,11 @@ class Pool:
             job: Its id; its folder has a job.json.
             training: Id of the training that it uses.
         """
-        free = [one for one in self._workers if not one.job]
-        worker = free[0] if free else self._start()
+        worker = self._hand_to_a_free_one(job)
+        if worker is None:
+            worker = self._start()
+            worker.connection.send(job)
         worker.job, worker.training, worker.began = job, training, time.monotonic()
-        worker.connection.send(job)
 
     def wait(self, timeout_s: float) -> list[Ended]:
         """Wait until a job is over, or some time has passed.
@@ -141,6 +142,19 @@ class Pool:
             ended.append(Ended(worker.job, reason, seconds))
             worker.job = worker.training = ""
         return ended
+
+    def _hand_to_a_free_one(self, job: str) -> Worker | None:
+        """Send a job to a worker that has none; those that died meanwhile are left."""
+        for worker in [one for one in self._workers if not one.job]:
+            try:
+                if worker.process.is_alive():
+                    worker.connection.send(job)
+                    return worker
+            except OSError:  # it died just now
+                pass
+            self._workers.remove(worker)
+            worker.process.join()
+        return None
 
     def _start(self) -> Worker:
         ours, theirs = self._context.Pipe()

@@ -4,7 +4,6 @@ A job's folder has `job.json` and, when it is done, `result.json`, or `error.jso
 the reason why it failed. Nothing here stops at a broken file: it becomes a sentence.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,15 @@ from statistics import fmean
 from typing import Any
 
 from experiments.study.findings import MB, Findings, Key, Run
-from experiments.study.jobs import ERROR_FILE, FORMAT, JOB_FILE, JOBS, RESULT_FILE
+from experiments.study.jobs import (
+    FORMAT,
+    JOB_FILE,
+    JOBS,
+    RESULT_FILE,
+    comparable,
+    read_error,
+    read_json,
+)
 from experiments.study.spec import StudySpec
 from experiments.study.statistics import SHARE, reach
 
@@ -26,14 +33,17 @@ def read_findings(folder: Path, spec: StudySpec) -> Findings:
 
     Args:
         folder: Of the study.
-        spec: Names scenarios, rows and seeds; what it does not name is left out.
+        spec: Names scenarios, rows and seeds. What it does not name is left out, and
+            what was made with other settings than it says.
 
     Returns:
         The findings; whatever is wrong with a job is one of the problems.
     """
     runs, broken = _read_runs(folder)
-    named = {Key(one.name, row.name) for one in spec.scenarios for row in spec.rows}
-    runs = [run for run in runs if run.key in named]
+    found_there = len(runs)
+    runs = [run for run in runs if _is_asked(run.job, spec)]
+    others = found_there - len(runs)
+    broken = [(job, why) for job, why in broken if _is_asked(job, spec)]
     tunings = _tunings(runs)
     finals: dict[Key, dict[int, Run]] = {}
     missing = []
@@ -53,7 +63,11 @@ def read_findings(folder: Path, spec: StudySpec) -> Findings:
         _with_reach(finals, spec.upper_bound),
         tunings,
         missing=len(missing),
-        problems=tuple(_problems(spec, missing, broken)),
+        problems=(
+            *_problems(spec, missing, broken),
+            *_missing_trials(spec, tunings, broken),
+            *_of_others(others),
+        ),
         seconds=sum(float(run.result.get("duration_s") or 0.0) for run in runs),
     )
 
@@ -98,10 +112,10 @@ def _read_runs(folder: Path) -> tuple[list[Run], list[tuple[Mapping[str, Any], s
     """Return the jobs that ended well, and the others with the reason."""
     runs, broken = [], []
     for path in sorted((folder / JOBS).glob(f"*/{JOB_FILE}")):
-        job = _read(path)
+        job = read_json(path)
         if job is None or NEEDED - job.keys():
             continue
-        result = _read(path.with_name(RESULT_FILE))
+        result = read_json(path.with_name(RESULT_FILE))
         if result is not None and result.get("format") == FORMAT:
             runs.append(Run(job, result, flat_numbers(result)))
         else:
@@ -114,16 +128,8 @@ def _why(folder: Path, result: Mapping[str, Any] | None) -> str:
         return f"has a result of format {result.get('format')}, {FORMAT} was wanted"
     if (folder / RESULT_FILE).exists():
         return "has a result that cannot be read"
-    error = _read(folder / ERROR_FILE)
-    return f"failed: {error.get('reason')}" if error else NOT_YET
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+    error = read_error(folder)
+    return NOT_YET if error is None else f"failed: {error}"
 
 
 def _tunings(runs: list[Run]) -> dict[Key, dict[int, float | None]]:
@@ -138,18 +144,43 @@ def _tunings(runs: list[Run]) -> dict[Key, dict[int, float | None]]:
 def _chosen(
     runs: list[Run], key: Key, seed: int, trials: Mapping[int, float | None]
 ) -> Run | None:
-    """Return a line's run of a seed; of several trials the one that tuning prefers."""
+    """Return a line's run of a seed, of the trial that tuning prefers.
+
+    Where no trial has been measured, of the first that there is.
+    """
+    best = max(trials, key=lambda one: _rank(trials[one], one), default=None)
     finals = [
         run
         for run in runs
         if (run.key, run.job["seed"], run.job["purpose"]) == (key, seed, "final")
+        and best in (None, run.job["trial"])
     ]
+    return min(finals, key=lambda run: int(run.job["trial"]), default=None)
 
-    def rank(run: Run) -> tuple[float, int]:
-        dice = trials.get(run.job["trial"])
-        return (-math.inf if dice is None else dice, -run.job["trial"])
 
-    return max(finals, key=rank, default=None)
+def _rank(dice: float | None, trial: int) -> tuple[float, int]:
+    return (-math.inf if dice is None else dice, -trial)
+
+
+def _is_asked(job: Mapping[str, Any], spec: StudySpec) -> bool:
+    """Tell whether a job is one of the study as its file reads now."""
+    scenarios = {one.name: one for one in spec.scenarios}
+    rows = {one.name: one for one in spec.rows}
+    scenario, row = scenarios.get(job["scenario"]), rows.get(job["row"])
+    if scenario is None or row is None or row not in spec.rows_in(scenario):
+        return False
+    if job["trial"] >= len(spec.trials_for(row)):
+        return False
+    asked = spec.settings_of(scenario, row, job["trial"], job["seed"])
+    return comparable(job.get("settings", asked)) == comparable(asked)
+
+
+def _of_others(count: int) -> Iterator[str]:
+    if count:
+        yield (
+            f"{count} result(s) of other rows, or made with other settings than the "
+            "study file has now, are left out"
+        )
 
 
 def _problems(
@@ -157,7 +188,7 @@ def _problems(
     missing: Sequence[tuple[Key, int]],
     broken: Sequence[tuple[Mapping[str, Any], str]],
 ) -> Iterator[str]:
-    """Say what is missing among the final runs, then among those that tune."""
+    """Say what is missing among the final runs."""
     reasons = {
         (Key(job["scenario"], job["row"]), job["seed"]): why
         for job, why in broken
@@ -176,11 +207,30 @@ def _problems(
         yield f"scenario {key.scenario}, row {key.row}, {which} {numbers}: {why}"
     for scenario, names in not_begun.items():
         yield f"scenario {scenario}, rows not begun: {'; '.join(names)}"
-    rows = {row.name for row in spec.rows}
-    for job, why in broken:
-        if job["purpose"] == "tune" and job["row"] in rows and why != NOT_YET:
-            trial = f"trial {job['trial']} of row {job['row']}"
-            yield f"scenario {job['scenario']}, {trial} (tuning): {why}"
+
+
+def _missing_trials(
+    spec: StudySpec,
+    tunings: Mapping[Key, Mapping[int, float | None]],
+    broken: Sequence[tuple[Mapping[str, Any], str]],
+) -> Iterator[str]:
+    """Name trials without a result, of rows of which another trial has one."""
+    reasons = {
+        (Key(job["scenario"], job["row"]), job["trial"]): why
+        for job, why in broken
+        if job["purpose"] == "tune" and why != NOT_YET
+    }
+    for scenario in spec.scenarios:
+        for row in spec.rows_in(scenario):
+            key = Key(scenario.name, row.name)
+            known = tunings.get(key, {})
+            for trial in range(len(spec.trials_for(row))):
+                why = reasons.get((key, trial), NOT_BEGUN if known else "")
+                if trial not in known and why:
+                    yield (
+                        f"scenario {key.scenario}, row {key.row}, trial {trial + 1} "
+                        f"(tuning): {why}"
+                    )
 
 
 def _with_reach(

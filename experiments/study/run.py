@@ -15,23 +15,25 @@ from experiments.launch import StopSignals
 from experiments.study.budget import Budgets, budget_problems, count_study
 from experiments.study.jobs import (
     forget_models,
+    job_folder,
     job_id,
     read_result,
     set_aside,
     sites_file,
     training_folder,
     training_id,
+    write_error,
     write_job,
 )
 from experiments.study.pace import Pace, hours
-from experiments.study.plan import Plan, choose_trial, make_sites
+from experiments.study.plan import Plan, choose_trial
 from experiments.study.pool import Ended, Pool
+from experiments.study.scenario_sites import LOCK_FILE, make_sites
 from experiments.study.spec import Job, StudySpec
 from experiments.study.tracking import StudyTracker
 from strategies.settings import SettingsError
 
 POLL_S = 1.0
-LOCK_FILE = ".lock"
 
 log = logging.getLogger(__name__)
 
@@ -212,6 +214,8 @@ class _Game:
         what = f"failed: {reason}"
         if reason:
             self.known.failures[ended.job] = reason
+            # A worker that died could not say so itself.
+            write_error(job_folder(self.plan.study, job), reason)
         else:
             what = f"{job.purpose} done in {ended.seconds:.0f} s"
         self.screen.console.print(

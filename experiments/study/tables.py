@@ -15,6 +15,7 @@ from experiments.study.statistics import (
     Summary,
     best_of,
     paired_difference,
+    student_interval,
     summarise,
 )
 
@@ -198,10 +199,21 @@ def _against(
         return []
     return [
         f"{best[0]} against {name}: "
-        f"{difference_text(paired_difference(found[best[0]], other))} points of Dice."
+        f"{difference_text(paired_difference(found[best[0]], other))} points of Dice"
+        f"{_by_student(found[best[0]], other)}."
         for name, other in found.items()
         if name != best[0] and other
     ]
+
+
+def _by_student(
+    row: Mapping[int, float | None], reference: Mapping[int, float | None]
+) -> str:
+    found = student_interval(row, reference)
+    if found is None:
+        return ""
+    low, high = found
+    return f"; by Student's t [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -82,7 +82,7 @@ def train(job: Job, folder: Path) -> Trained:
     else:
         from experiments.study.pooled import train_pooled  # it imports this module
 
-        theta, silos = None, {}
+        silos = {}
         theta, points = train_pooled(job, settings, len(sites))
     curve = [{**point, **budget.after(point["round"])} for point in points]
     trained = Trained(

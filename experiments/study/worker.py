@@ -58,6 +58,7 @@ def do_job(study: Path, folder: Path) -> str:
     began = time.monotonic()
     try:
         # Here, because they take seconds to load: the pool begins to show meanwhile.
+        from experiments.study.code_digest import code_digest
         from experiments.study.testing import measure
         from experiments.study.training import train
         from server.checkpoints import installed_versions
@@ -68,7 +69,7 @@ def do_job(study: Path, folder: Path) -> str:
             **measure(trained, job),
             "curve": trained.curve,
             "cost": trained.cost,
-            "versions": installed_versions(),
+            "versions": {**installed_versions(), "code": code_digest()},
         }
         write_result(study, job, content, duration_s=time.monotonic() - began)
     except Exception as error:

@@ -85,6 +85,9 @@ def test_rows_on_unequal_terms_are_refused_before_anything_runs(
         (["--only", "FedProx"], "--only names rows that the study has not: FedProx"),
         (["--report"], "There is nothing to report"),
         (["--set", "train.stps=1"], "did you mean train.steps?"),
+        (["--report", "--only", "FedAvg"], "--only has no place beside it"),
+        (["--report", "--dry-run"], "--dry-run has no place beside it"),
+        (["--dry-run", "--target", "x"], "--target has no place beside it"),
     ],
 )
 def test_a_mistake_is_one_message(path: Path, options: list[str], said: str) -> None:

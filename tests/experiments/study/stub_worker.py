@@ -19,3 +19,5 @@ def serve(study: Path, log_file: Path, connection: Connection) -> None:
             time.sleep(600)
         (study / name).write_text(os.environ["OMP_NUM_THREADS"])
         connection.send("it fails" if name.startswith("fails") else "")
+        if name.startswith("leaves"):
+            os._exit(0)

@@ -100,9 +100,9 @@ def test_a_result_that_is_cut_short_is_none(study: Path, job: Job) -> None:
 def test_a_success_takes_an_earlier_failure_back(study: Path, job: Job) -> None:
     folder = jobs.write_job(study, job)
     jobs.write_error(folder, "no memory")
-    assert jobs.read_error(study, job) == "no memory"
+    assert jobs.read_error(folder) == "no memory"
     jobs.write_result(study, job, DONE, duration_s=1.0)
-    assert jobs.read_error(study, job) is None
+    assert jobs.read_error(folder) is None
 
 
 def test_jobs_of_an_earlier_file_go_aside_and_come_back(study: Path, job: Job) -> None:

@@ -5,16 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from clients.data.errors import DataError
 from experiments.study.jobs import job_id, sites_file, training_id
-from experiments.study.plan import Plan, choose_trial, make_sites
+from experiments.study.plan import Plan, choose_trial
+from experiments.study.scenario_sites import LOCK_FILE, make_sites
 from experiments.study.spec import Job
 from experiments.study.study_file import read_study
+from strategies.settings import SettingsError
 from tests.experiments.study.tiny import (
     PARTITION,
     plan_of,
     row,
+    spec_of,
     study_table,
     write_study,
 )
@@ -204,3 +208,21 @@ def test_a_sites_file_is_copied_unless_its_folders_move_with_it(
     sites.write_text('[[site]]\nname = "a"\nfolder = "frames"\n')
     with pytest.raises(DataError, match="Write absolute paths"):
         make_sites(read_study(write_study(tmp_path, table)), tmp_path / "other")
+
+
+def test_sites_do_not_change_under_a_study_that_is_played(tmp_path: Path) -> None:
+    spec, study = spec_of(tmp_path), tmp_path / "study"
+    make_sites(spec, study)
+    path = sites_file(study, "apart")
+    before = path.stat().st_mtime_ns
+    table = study_table()
+    table["scenario"][0]["partition"] = {**PARTITION, "patients": 5}
+    other = read_study(write_study(tmp_path, table))
+    with FileLock(study / LOCK_FILE):
+        make_sites(spec, study)  # it says the same
+        with pytest.raises(SettingsError, match="with other sites"):
+            make_sites(other, study)
+    assert path.stat().st_mtime_ns == before
+    make_sites(other, study)
+    assert path.stat().st_mtime_ns != before
+    assert [one.name for one in path.parent.iterdir()] == [path.name]

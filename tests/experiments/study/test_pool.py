@@ -41,6 +41,17 @@ def test_a_worker_that_dies_costs_its_job_and_is_replaced(tmp_path: Path) -> Non
         assert wait_for(pool, 1) == {"next": ""}
 
 
+def test_a_worker_that_dies_between_two_jobs_is_replaced(tmp_path: Path) -> None:
+    with Pool(tmp_path, 1, target=serve) as pool:
+        pool.begin("leaves", "t")
+        assert wait_for(pool, 1) == {"leaves": ""}
+        (process,) = pool.processes
+        process.join(30)
+        pool.begin("next", "t")
+        assert wait_for(pool, 1) == {"next": ""}
+        assert pool.processes != [process]
+
+
 def test_who_leaves_early_ends_the_workers(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Pool(tmp_path, 1, target=serve) as pool:
         pool.begin("hangs", "t")
@@ -69,6 +80,7 @@ def test_a_job_leaves_its_measures_curve_and_cost(
     assert result["cost"]["rounds"] == 0
     assert result["duration_s"] > 0
     assert "torch" in result["versions"]
+    assert len(result["versions"]["code"]) == 10
 
 
 def test_a_job_that_fails_leaves_a_safe_reason(

@@ -126,13 +126,58 @@ def test_why_a_job_failed_is_told(tmp_path: Path) -> None:
     (failed / "error.json").write_text('{"format": 1, "reason": "Too few sites."}')
     put(tmp_path, job("FedAvg", 1), '{"format": 1, "test"')
     put(tmp_path, job("FedAvg", 2), {"format": 2})
-    tuned = put(tmp_path, job("FedAvg", 0, trial=3, purpose="tune"), None)
+    tuned = put(tmp_path, job("FedAvg", 0, trial=1, purpose="tune"), None)
     (tuned / "error.json").write_text('{"format": 1, "reason": "No number."}')
-    text = text_of(tmp_path, study(row("FedAvg")))
+    two = ({"seed": 0}, {"seed": 1})
+    text = text_of(tmp_path, study(row("FedAvg", trials=two)))
     assert "row FedAvg, seed 0: failed: Too few sites." in text
     assert "row FedAvg, seed 1: has a result that cannot be read" in text
     assert "row FedAvg, seed 2: has a result of format 2, 1 was wanted" in text
-    assert "trial 3 of row FedAvg (tuning): failed: No number." in text
+    assert "row FedAvg, trial 2 (tuning): failed: No number." in text
+
+
+def test_a_trial_that_was_lost_is_named(tmp_path: Path) -> None:
+    two = ({"seed": 0}, {"seed": 1})
+    put(tmp_path, job("FedAvg", 0, purpose="tune"), result(0.5))
+    put_rows(tmp_path, {"FedAvg": [0.5, 0.5, 0.5]})
+    text = text_of(tmp_path, study(row("FedAvg", trials=two)))
+    assert "row FedAvg, trial 2 (tuning): was not begun" in text
+
+
+def test_a_seed_of_a_trial_that_is_not_the_chosen_one_counts_for_nothing(
+    tmp_path: Path,
+) -> None:
+    two = ({"seed": 0}, {"seed": 1})
+    for trial, dice in enumerate((0.3, 0.5)):
+        put(tmp_path, job("FedAvg", 0, trial=trial, purpose="tune"), result(dice))
+    put(tmp_path, job("FedAvg", 0, trial=1), result(0.5))
+    put(tmp_path, job("FedAvg", 1, trial=0), result(0.9))
+    text = text_of(tmp_path, study(row("FedAvg", trials=two)))
+    assert "row FedAvg, seeds 1, 2: was not begun" in text
+    assert "| FedAvg (1 of 3 seeds) | 50.0 |" in text
+
+
+def test_results_made_with_other_settings_are_left_out(tmp_path: Path) -> None:
+    put(tmp_path, {**job("FedAvg", 0), "settings": {"seed": 0, "x": 1}}, result(0.9))
+    new = {"evaluation.every-rounds": 1}  # a setting that came later, as it was
+    put(tmp_path, {**job("FedAvg", 1), "settings": {"seed": 1, **new}}, result(0.5))
+    put(tmp_path, job("Gone", 0), result(0.5))
+    text = text_of(tmp_path, study(row("FedAvg")))
+    assert "row FedAvg, seeds 0, 2: was not begun" in text
+    assert "- 2 result(s) of other rows, or made with other settings" in text
+    assert "| FedAvg (1 of 3 seeds) | 50.0 |" in text
+
+
+def test_other_tables_hold_what_was_on_their_terms_in_the_first(tmp_path: Path) -> None:
+    rows = [row("FedAvg"), row("Thrifty"), row("Dear"), row("Pooled", kind="pooled")]
+    cheap = row("Ours", "traffic", table="equal-traffic")
+    put_rows(tmp_path, {"FedAvg": [0.5], "Thrifty": [0.6], "Pooled": [0.8]})
+    put_rows(tmp_path, {"Ours": [0.55]})
+    dear = {**result(0.7)["cost"], "bytes": 9_000_000}
+    put(tmp_path, job("Dear", 0), result(0.7, cost=dear))
+    write_report(tmp_path, study(*rows, cheap))
+    found = read_rows(tmp_path / "table_all-unseen_equal-traffic.csv")
+    assert [one["row"] for one in found] == ["FedAvg", "Thrifty", "Pooled", "Ours"]
 
 
 def test_results_that_the_study_does_not_name_are_left_out(tmp_path: Path) -> None:

@@ -8,14 +8,16 @@ from typing import Any
 from rich.console import Console
 
 from experiments.study.jobs import (
+    job_folder,
     job_id,
+    read_error,
     training_folder,
     write_job,
     write_result,
 )
 from experiments.study.pace import Pace, hours
 from experiments.study.plan import Plan
-from experiments.study.pool import Ended
+from experiments.study.pool import DIED, Ended
 from experiments.study.run import Prepared, Progressed, _Game, prune
 from experiments.study.spec import Job
 from experiments.study.steps import OWN, Budget, RoundSteps
@@ -148,3 +150,24 @@ def test_a_result_may_be_there_before_its_worker_tells_of_it(tmp_path: Path) -> 
     game.play(pool)  # type: ignore[arg-type]
     assert game.noted == set(pool.jobs)
     assert game.known.failures == {}
+
+
+class DyingPool(EagerPool):
+    """Workers die before they have written anything."""
+
+    def begin(self, job: str, training: str) -> None:
+        self.running[job] = 0.0
+
+    def wait(self, timeout_s: float) -> list[Ended]:
+        return [Ended(self.running.popitem()[0], DIED, 2.0)]
+
+
+def test_a_worker_that_died_leaves_its_reason(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, row("A"))
+    budgets = {("apart", "A", 0): Budget(2, ())}
+    game = _Game(Prepared(plan, budgets), (), Console(file=StringIO()), 1, track=False)
+    pool = DyingPool(plan)
+    game.play(pool)  # type: ignore[arg-type]
+    ((name, job),) = pool.jobs.items()
+    assert game.known.failures == {name: DIED}
+    assert read_error(job_folder(plan.study, job)) == DIED

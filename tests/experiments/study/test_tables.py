@@ -97,8 +97,15 @@ def test_the_highest_row_is_compared_with_the_other_leaders_and_with_pooled(
     put_rows(tmp_path, ROWS)
     text = "\n".join(quality(read(tmp_path)))
     assert "*ours*: Gate" not in text  # who is alone wins nothing
-    assert "- Gate against FedProx: +5.0 [+3.0, +8.0] 3/3 points of Dice." in text
-    assert "- Gate against Pooled: -14.0 [-15.0, -12.0] 0/3 points of Dice." in text
+    # t(0.975, 2) = 4.3027; the differences have deviations of 2.6458 and 1.7321.
+    assert (
+        "- Gate against FedProx: +5.0 [+3.0, +8.0] 3/3 points of Dice; "
+        "by Student's t [-1.6, +11.6]." in text
+    )
+    assert (
+        "- Gate against Pooled: -14.0 [-15.0, -12.0] 0/3 points of Dice; "
+        "by Student's t [-18.3, -9.7]." in text
+    )
 
 
 def test_nothing_is_compared_with_a_row_that_was_not_trained(tmp_path: Path) -> None:

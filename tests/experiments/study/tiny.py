@@ -7,7 +7,8 @@ import tomli_w
 
 from experiments.run_config import flatten
 from experiments.study.jobs import sites_file
-from experiments.study.plan import Plan, make_sites
+from experiments.study.plan import Plan
+from experiments.study.scenario_sites import make_sites
 from experiments.study.spec import Job, StudySpec
 from experiments.study.study_file import read_study
 
