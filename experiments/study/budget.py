@@ -14,7 +14,7 @@ phase the busiest silo's. FedEFM's diagonal trains copies that teach nothing, fo
 measurement: they are counted apart and are no part of any budget.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from experiments.study.rehearsal import rehearse_fedefm, rehearse_rival
 from experiments.study.spec import Job, Row, StudySpec
@@ -69,6 +69,8 @@ def pooled_steps(settings: RunSettings, num_silos: int, factor: float) -> int:
     return round((factor or num_silos) * settings.train.steps)
 
 
+NO_STEPS = "train.learning-rate"
+"""What trials mostly differ in; no number of steps depends on it."""
 Budgets = Mapping[tuple[str, str, int], Budget]
 """By scenario, row and trial."""
 
@@ -84,16 +86,20 @@ def count_study(spec: StudySpec, silos_of: Mapping[str, Sequence[str]]) -> Budge
         SettingsError: If silos do not fit the settings of a row.
     """
     found = {}
+    known: dict[Hashable, Budget] = {}  # rehearsing a row with many silos takes seconds
     for scenario in spec.scenarios:
+        silos = silos_of[scenario.name]
         for row in spec.rows_in(scenario):
             for trial in range(len(spec.trials_for(row))):
                 given = spec.settings_of(scenario, row, trial, spec.seeds[0])
-                found[scenario.name, row.name, trial] = count_row_steps(
-                    row.kind,
-                    row.pooled_factor,
-                    RunSettings.from_run_config(given),
-                    silos_of[scenario.name],
-                )
+                settings = RunSettings.from_run_config(given)
+                terms = {key: one for key, one in given.items() if key != NO_STEPS}
+                asked = row.kind, row.pooled_factor, frozenset(terms.items()), *silos
+                if asked not in known:
+                    known[asked] = count_row_steps(
+                        row.kind, row.pooled_factor, settings, silos
+                    )
+                found[scenario.name, row.name, trial] = known[asked]
     return found
 
 
