@@ -144,12 +144,13 @@ def draw_frames(
 
 
 def equal_terms(settings: TrainSettings) -> TrainSettings:
-    """Return how a new hospital trains: the defaults in place of what rows tune."""
+    """Return how a new hospital trains: the defaults in place of what rows choose."""
     defaults: Mapping[str, object] = default_run_config()
     return replace(
         settings,
         learning_rate=float(str(defaults["train.learning-rate"])),
         batch_size=int(str(defaults["train.batch-size"])),
+        warmup_steps=int(str(defaults["train.warmup-steps"])),
     )
 
 

@@ -162,10 +162,11 @@ def test_without_a_state_the_start_is_the_random_network_of_the_seed(
 
 
 def test_terms_keep_the_runs_loss(config: Config) -> None:
-    tuned = {"train.learning-rate": 0.5, "train.loss": "bce", "train.batch-size": 3}
-    train = RunSettings.from_run_config({**config, **tuned}).train
-    found = equal_terms(train)
-    assert (found.loss, found.learning_rate, found.batch_size) == ("bce", 4e-3, 8)
+    tuned = {"train.learning-rate": 0.5, "train.batch-size": 3, "train.warmup-steps": 0}
+    changed = {**config, **tuned, "train.loss": "bce"}
+    found = equal_terms(RunSettings.from_run_config(changed).train)
+    assert (found.learning_rate, found.batch_size, found.warmup_steps) == (4e-3, 8, 2)
+    assert found.loss == "bce"
 
 
 def test_what_cannot_be_done_is_refused(config: Config) -> None:
