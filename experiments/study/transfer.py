@@ -7,9 +7,10 @@ augmentation.
 
 Equal terms: rows are tuned, and a learning rate that suits a row's training says
 nothing of how a new hospital trains, which knows none of the rows. So all finetuning
-has the learning rate and the batch size that are the project's defaults; network, loss
-and the preparation of frames are the run's. The network of the last step is tested:
-nothing is chosen on test frames, and there is no validation frame to choose on.
+has the learning rate, its warm-up and the batch size that are the project's defaults;
+network, loss and the preparation of frames are the run's. The network of the last step
+is tested: nothing is chosen on test frames, and there is no validation frame to choose
+on.
 """
 
 import functools
@@ -28,7 +29,6 @@ from clients.sources import SimulatedSource, load_simulated
 from clients.training import train_on_labels
 from experiments.run_config import default_run_config
 from experiments.study.spec import Job
-from models.assembly import assemble_model
 from models.network import SegmentationNetwork
 from strategies.accumulation import State
 from strategies.data_settings import DataSettings
@@ -80,7 +80,7 @@ def shot_pool(domain: str, settings: DataSettings) -> FrameSet:
 
 
 def few_shot(
-    starts: Sequence[State | None],
+    starts: Sequence[State],
     job: Job,
     settings: RunSettings,
     device: torch.device,
@@ -88,8 +88,8 @@ def few_shot(
     """Finetune models on few labelled frames of new domains and test them there.
 
     Args:
-        starts: What a hospital may start from: what travels of a model, or None for
-            the random weights of the run's seed. Several are averaged.
+        starts: What a hospital may start from: what travels of a model. Several are
+            averaged.
         job: Its domains, numbers of shots, draws and steps.
         settings: Of the run.
         device: Where to train.
@@ -154,11 +154,11 @@ def equal_terms(settings: TrainSettings) -> TrainSettings:
     )
 
 
-def starting_network(start: State | None, settings: RunSettings) -> SegmentationNetwork:
+def starting_network(start: State, settings: RunSettings) -> SegmentationNetwork:
     """Build the network of a start.
 
     Args:
-        start: What travels of a model; None = the random weights of the run's seed.
+        start: What travels of a model.
         settings: Of the run.
 
     Returns:
@@ -168,13 +168,11 @@ def starting_network(start: State | None, settings: RunSettings) -> Segmentation
         WeightsError: If the weights are not of the run's network.
     """
     recipe = settings.model.recipe(settings.seed)
-    if start is None:
-        return assemble_model(recipe)
     return receive_model(recipe, start, source="the model to finetune")
 
 
 def _transfer(
-    start: State | None,
+    start: State,
     domain: str,
     shots: int,
     draw: int,

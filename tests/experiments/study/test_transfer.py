@@ -15,10 +15,8 @@ from experiments.study.transfer import (
     equal_terms,
     few_shot,
     shot_pool,
-    starting_network,
     unseen_frames,
 )
-from models.assembly import assemble_model
 from models.weights import WeightsError
 from strategies.settings import RunSettings, SettingValue
 from tests.experiments.study.small_federation import (
@@ -107,7 +105,7 @@ def test_only_drawn_frames_of_the_pool_are_trained_on(
     monkeypatch.setattr(transfer, "train_on_labels", note)
     tuned = {"train.learning-rate": 0.5, "train.batch-size": 1}
     settings = RunSettings.from_run_config({**config, **tuned})
-    few_shot([None], transfer_job(config), settings, CPU)
+    few_shot([random_state(settings, 6)], transfer_job(config), settings, CPU)
     wanted = [
         draw_frames(DOMAIN, settings, shots=shots, draw=draw).digest()
         for shots in (1, 3)
@@ -152,15 +150,6 @@ def test_training_changes_the_start_and_leaves_the_given_state_alone(
     assert all(torch.equal(before[name], state[name]) for name in state)
 
 
-def test_without_a_state_the_start_is_the_random_network_of_the_seed(
-    config: Config,
-) -> None:
-    settings = settings_of(config, seed=3)
-    wanted = assemble_model(settings.model.recipe(3)).trainable_state()
-    found = starting_network(None, settings).trainable_state()
-    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-
-
 def test_terms_keep_the_runs_loss(config: Config) -> None:
     tuned = {"train.learning-rate": 0.5, "train.batch-size": 3, "train.warmup-steps": 0}
     changed = {**config, **tuned, "train.loss": "bce"}
@@ -174,6 +163,7 @@ def test_what_cannot_be_done_is_refused(config: Config) -> None:
     with pytest.raises(ValueError, match="needs a model"):
         few_shot([], transfer_job(config), settings, CPU)
     with pytest.raises(DataError, match="99 shots need"):
-        few_shot([None], transfer_job(config, shots=(99,)), settings, CPU)
+        start = random_state(settings, 6)
+        few_shot([start], transfer_job(config, shots=(99,)), settings, CPU)
     with pytest.raises(WeightsError):
         few_shot([{"w": torch.ones(1)}], transfer_job(config), settings, CPU)
