@@ -1,0 +1,264 @@
+"""Every number in the README's sentences on the studies is that of their results."""
+
+import csv
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from experiments.study.statistics import paired_difference, student_interval
+
+ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "experiments" / "results"
+HOME = "local, at home"
+GATE = "EMD-gated, standardised"
+OFTEN = "FedAvg, 4 times as often"
+RELAY = "relay, 8 times as often"
+
+Seeds = dict[int, float]
+"""Points of Dice by seed."""
+
+
+@cache
+def prose() -> str:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("### Against whom", 1)[1].split("\n### ", 1)[0]
+    lines = (line for line in section.splitlines() if not line.startswith("|"))
+    return " ".join(" ".join(lines).split())
+
+
+@cache
+def numbers(study: str) -> dict[tuple[str, ...], Seeds]:
+    """Return what was measured by scenario, row, part and measure."""
+    found: dict[tuple[str, ...], Seeds] = {}
+    with (RESULTS / study / "results.csv").open(encoding="utf-8", newline="") as stream:
+        for line in csv.DictReader(stream):
+            key = tuple(line[name] for name in ("scenario", "row", "part", "measure"))
+            if line["value"]:
+                found.setdefault(key, {})[int(line["seed"])] = float(line["value"])
+    return found
+
+
+def dice(
+    row: str,
+    study: str = "small",
+    part: str = "test",
+    measure: str = "dice",
+    scenario: str = "unseen 100",
+) -> Seeds:
+    values = numbers(study)[scenario, row, part, measure]
+    return {seed: 100 * value for seed, value in values.items()}
+
+
+def shots(row: str, count: int) -> Seeds:
+    return dice(row, part=f"few_shot/neuro/{count}")
+
+
+def ablation(row: str, measure: str = "dice") -> Seeds:
+    return dice(row, study="ablation", measure=measure)
+
+
+def mean(values: Seeds) -> str:
+    return f"{sum(values.values()) / len(values):.1f}"
+
+
+def gap(one: Seeds, other: Seeds) -> str:
+    """Return the paired difference."""
+    found = paired_difference(one, other)
+    assert found is not None
+    return f"{found.mean:.1f}"
+
+
+def ranged(one: Seeds, other: Seeds) -> str:
+    """Return the paired difference and the range that its seeds leave."""
+    found = paired_difference(one, other)
+    assert found is not None
+    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+
+
+def student(one: Seeds, other: Seeds) -> str:
+    """Return the 95 % interval of the difference by Student's t."""
+    ends = student_interval(one, other)
+    assert ends is not None
+    return f"t [{ends[0]:.1f}, {ends[1]:.1f}]"
+
+
+def wins(one: Seeds, other: Seeds) -> int:
+    return sum(one[seed] > other[seed] for seed in one.keys() & other.keys())
+
+
+def the_tour() -> Iterator[str]:
+    tour, average = dice("tour"), dice("FedAvg")
+    next_best, often = dice(RELAY), dice(OFTEN)
+    pooled, carried = dice("pooled"), dice("pooled, moments carried")
+    yield f"{gap(tour, next_best)} points ({student(tour, next_best)}) above the next,"
+    yield f"{gap(tour, often)} ({student(tour, often)}) above the best of averaging"
+    yield f"it is level: {gap(tour, pooled)} ({student(tour, pooled)}) to one whose"
+    yield f"{gap(tour, carried)} ({student(tour, carried)}) to one that, as the tour"
+    short = dice("tour, traffic of FedAvg")
+    yield (
+        f"it is {gap(short, average)} above it in three of three seeds "
+        f"({student(short, average)})"
+    )
+    assert wins(short, average) == 3
+    long = dice("tour, as long as FedAvg")
+    yield (
+        f"In no more time than FedAvg it loses: {mean(long)}, where averaging 4 times "
+        f"as often has {mean(often)} with less traffic"
+    )
+
+
+def the_tour_and_the_emd() -> Iterator[str]:
+    gated = ablation("tour, EMD-gated retention")
+    alike = ablation("tour, uniform retention")
+    eight = ablation("tour, 8 steps a visit")
+    assert len(gated) == len(alike) == len(eight) == 5
+    yield (
+        f"gating them makes {mean(gated)}, all alike {mean(alike)} and none at all "
+        f"{mean(eight)}, seed by seed {ranged(gated, alike)} and {ranged(gated, eight)}"
+    )
+
+
+def at_home() -> Iterator[str]:
+    yield (
+        f"{mean(dice(HOME))} over all silos' frames, each measured with its own model, "
+        f"where the tour has {mean(dice('tour'))} and FedBN "
+        f"{mean(dice('FedBN, at home'))}"
+    )
+    own = dice("local", part="unseen/neuro")
+    yield f"on the unseen domain silos' own models have {mean(own)}"
+
+
+def few_shots() -> Iterator[str]:
+    over = {n: gap(shots("tour", n), shots("random", n)) for n in (1, 5, 10, 50)}
+    yield (
+        f"the tour is {over[1]} points above a random start with 1 frame, {over[5]} "
+        f"with 5 (ten were the aim), {over[10]} with 10 and {over[50]} with 50"
+    )
+    yield (
+        f"({mean(shots('random', 10))} with 10, {mean(shots('random', 50))} with 50); "
+        f"with 5 frames"
+    )
+    tour = shots("tour", 5)
+    yield (
+        f"averaging 4 times as often ({gap(tour, shots(OFTEN, 5))}, "
+        f"{student(tour, shots(OFTEN, 5))}), the relay ({gap(tour, shots(RELAY, 5))}) "
+        f"and pooled training ({gap(tour, shots('pooled', 5))})"
+    )
+    before = dice("tour", part="unseen/neuro")
+    yield f"(the tour {mean(shots('tour', 1))}, not {mean(before)})"
+    for row in ("FedAvg", "FedEFM", "tour", "EMD-gated"):
+        came = sum(dice(row, part="unseen/neuro").values())
+        assert sum(shots(row, 1).values()) < came, row
+
+
+def fedefm() -> Iterator[str]:
+    ours, average = dice("FedEFM"), dice("FedAvg")
+    twice = dice("FedAvg, 2 times as often")
+    assert wins(ours, average) == 3
+    yield (
+        f"it is {gap(ours, average)} above FedAvg in three of three seeds "
+        f"({student(ours, average)}), at twice the traffic, and {gap(twice, ours)} "
+        f"below plain averaging twice as often"
+    )
+
+
+def the_gate() -> Iterator[str]:
+    gate, alike = ablation(GATE), ablation("EMD-gated, uniform gate")
+    chance, oracle = ablation("EMD-gated, random gate"), ablation("EMD-gated, oracle")
+    raw, centred = ablation("EMD-gated, raw EMD"), ablation("EMD-gated")
+    node = ablation(f"{GATE}, one node")
+    assert wins(gate, alike) == wins(gate, chance) == len(gate) == 5
+    assert wins(gate, node) == 3
+    points = ranged(gate, alike).replace(" ", " points ", 1)
+    yield (
+        f"It is {points} above teachers that count alike and {ranged(gate, chance)} "
+        f"above a random gate, in five of five seeds"
+    )
+    late = {seed: gate[seed] for seed in (3, 4)}
+    yield (
+        f"less in the two that came after it was designed (on average "
+        f"{gap(late, alike)} and {gap(late, chance)})"
+    )
+    yield ranged(oracle, gate).replace(" ", " above it ", 1)
+    yield f"({mean(raw)} and {mean(centred)} to the {mean(alike)} of teachers that"
+    yield (
+        ranged(gate, node).replace(" ", " lower ", 1) + ", in three of five seeds, "
+        "the worst silo "
+        f"{float(gap(ablation(GATE, WORST), ablation(f'{GATE}, one node', WORST))):.0f}"
+        " lower"
+    )
+    small = ranged(dice(GATE), dice("FedAvg"))
+    yield f"they lie {small} above FedAvg and below averaging twice as often"
+
+
+WORST = "worst_site_dice"
+
+
+def the_weight() -> Iterator[str]:
+    ours = ablation("FedEFM")
+    flat, chance = ablation("w = 1"), ablation("w = random")
+    yield f"{ranged(flat, ours)} and {ranged(chance, ours)} to w = EMD"
+    eight = ablation("grid 8 × 8 of stride 4")
+    assert float(gap(ours, eight)) > 0
+    yield f"it is {ranged(ours, eight)} lower"
+    same = ("grid 1 × 1", "grid 6 × 6", "cross-reference masses", "EMD gradient: flow")
+    for row in same:
+        assert abs(float(gap(ablation(row), ours))) <= 0.2, row
+    for row in ("T = 4", "beta = 0.5"):
+        assert abs(float(gap(ablation(row), ours))) <= 1.0, row
+
+
+def what_carries_fedefm() -> Iterator[str]:
+    ours = ablation("FedEFM")
+    nothing, half = ablation("nothing is fed back"), ablation("feedback of neighbours")
+    yield f"without it the mean is no model ({mean(nothing)})"
+    yield ranged(ours, half).replace(" ", " points ", 1) + " are lost"
+    abroad, distilled = ablation("overseas off"), ablation("distillation off")
+    yield f"({ranged(ours, abroad)} and {ranged(ours, distilled)})"
+
+
+CLAIMS = (
+    the_tour,
+    the_tour_and_the_emd,
+    at_home,
+    few_shots,
+    fedefm,
+    the_gate,
+    the_weight,
+    what_carries_fedefm,
+)
+
+
+@pytest.mark.parametrize("claims", CLAIMS, ids=lambda one: str(one.__name__))
+def test_the_sentences_say_what_was_measured(
+    claims: Callable[[], Iterator[str]],
+) -> None:
+    said = prose()
+    for claim in claims():
+        assert claim in said
+
+
+def test_the_tour_is_above_every_federation_in_every_seed() -> None:
+    federations = {
+        row
+        for scenario, row, part, measure in numbers("small")
+        if (part, measure) == ("test", "dice")
+        and not row.startswith("pooled")
+        and not row.endswith("at home")  # every silo with a model of its own
+    }
+    assert len(federations) > 30
+    tour = dice("tour")
+    for row in federations - {"tour"}:
+        assert wins(tour, dice(row)) == 3, row
+
+
+def test_the_traffic_of_the_tour() -> None:
+    def gigabytes(row: str) -> float:
+        cost = ["rounds", "mb_per_round"]
+        rounds, each = (numbers("small")["unseen 100", row, "cost", n] for n in cost)
+        return sum(rounds[seed] * each[seed] for seed in rounds)
+
+    times = gigabytes("tour") / gigabytes("FedAvg")
+    assert f"The price: {times:.0f} times FedAvg's traffic" in prose()
