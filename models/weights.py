@@ -128,10 +128,16 @@ def check_weights(
     """
     problems = [f"'{name}' is missing" for name in sorted(expected.keys() - received)]
     problems += [f"'{name}' is unknown" for name in sorted(received.keys() - expected)]
+    squares = {name: _square(name, one) for name, one in received.items()}
+    bad = {
+        name: count
+        for name, square in squares.items()
+        if not math.isfinite(square) and (count := _count_not_finite(received[name]))
+    }
     for name in sorted(received.keys() & expected):
-        problems += _tensor_problems(name, received[name], expected[name])
-    norm = _norm(received)
-    if math.isfinite(norm) and norm > max_norm:
+        problems += _misfits(name, received[name], expected[name], bad.get(name, 0))
+    norm = math.sqrt(math.fsum(squares.values())) if not bad else math.nan
+    if norm > max_norm:
         problems.append(f"the L2 norm must be at most {max_norm:g}, got {norm:g}")
     if problems:
         raise WeightsError(
@@ -160,7 +166,7 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _tensor_problems(name: str, tensor: Tensor, wanted: Tensor) -> list[str]:
+def _misfits(name: str, tensor: Tensor, wanted: Tensor, bad: int) -> list[str]:
     problems = []
     if tensor.shape != wanted.shape:
         problems.append(
@@ -168,7 +174,6 @@ def _tensor_problems(name: str, tensor: Tensor, wanted: Tensor) -> list[str]:
         )
     if tensor.dtype != wanted.dtype:
         problems.append(f"'{name}' must be {wanted.dtype}, got {tensor.dtype}")
-    bad = tensor.numel() - int(torch.isfinite(tensor).sum())
     if bad:
         problems.append(
             f"'{name}' must be finite, got {bad} of {tensor.numel()} values that "
@@ -177,15 +182,20 @@ def _tensor_problems(name: str, tensor: Tensor, wanted: Tensor) -> list[str]:
     return problems
 
 
-def _norm(state: Mapping[str, Tensor]) -> float:
-    return math.sqrt(math.fsum(_square(name, one) for name, one in state.items()))
+def _count_not_finite(tensor: Tensor) -> int:
+    return tensor.numel() - int(torch.isfinite(tensor).sum())
 
 
 def _square(name: str, tensor: Tensor) -> float:
-    """Return the sum of squares; of variances those of their roots, in one unit."""
-    numbers = tensor.double()
-    is_variance = name.endswith(VARIANCE)
-    return float((numbers.abs() if is_variance else numbers.square()).sum())
+    """Return the sum of squares; of variances those of their roots, in one unit.
+
+    It is finite only if all numbers are; of float64 ones some finite squares are not.
+    """
+    is_float = tensor.dtype in (torch.float32, torch.float64)
+    numbers = tensor if is_float else tensor.double()
+    order = 1 if name.endswith(VARIANCE) else 2
+    norm = float(torch.linalg.vector_norm(numbers, order, dtype=torch.float64))
+    return norm if order == 1 else norm * norm
 
 
 def _check_is_file(path: Path) -> None:

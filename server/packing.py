@@ -4,7 +4,7 @@ from flwr.app import ArrayRecord, Message, RecordDict
 
 from strategies import messages
 from strategies.contents import Contents, record_bytes
-from strategies.wire import bundle
+from strategies.wire import bundle, pack
 
 
 class Inspector:
@@ -49,7 +49,7 @@ class Packer:
 
     def _pack(self, record: ArrayRecord) -> ArrayRecord:
         if self._wire != "float32":
-            record = messages.from_state(messages.to_state(record), self._wire)
+            return pack(messages.to_state(record), self._wire)
         return bundle(record)
 
 

@@ -18,10 +18,9 @@ from strategies.messages import (
     OWNER,
     SITE,
     WIRE_ERROR,
-    from_state,
     to_state,
 )
-from strategies.wire import bundle, rounding_error
+from strategies.wire import pack, rounding_error
 
 # Flower's own codes are small; ours say that the reason is safe to show.
 HOSPITAL_ERROR = 1001
@@ -64,10 +63,10 @@ def pack_reply(
     """
     content = RecordDict()
     if state is not None:
-        content[ARRAYS] = bundle(from_state(state, wire))
+        content[ARRAYS] = pack(state, wire)
         metrics = {**metrics, WIRE_ERROR: rounding_error(state, wire)}
     for name, aid in sorted((aids or {}).items()):
-        content[AID + name] = bundle(from_state(aid, wire))
+        content[AID + name] = pack(aid, wire)
     content[METRICS] = MetricRecord(dict(metrics))
     content[CONFIG] = ConfigRecord({SITE: site, OWNER: owner, **(facts or {})})
     return content

@@ -12,6 +12,7 @@ from strategies.federation_state import FederationState
 from strategies.replies import reply_owner, reply_state
 from strategies.rivals.method import SiloTask
 from strategies.topology import Neighbours
+from strategies.wire import pack
 
 Teachers = dict[str, dict[str, State]]
 """For every student, its teachers by the name of their host."""
@@ -215,7 +216,7 @@ class _Packer:
     def __call__(self, state: State) -> ArrayRecord:
         # The model is kept beside its record, so that its id cannot be used again.
         if id(state) not in self._known:
-            self._known[id(state)] = (state, messages.from_state(state))
+            self._known[id(state)] = (state, pack(state))
         return self._known[id(state)][1]
 
     def each(self, states: Mapping[str, State]) -> dict[str, ArrayRecord]:

@@ -168,6 +168,34 @@ def test_a_norm_too_large_for_float32_is_still_refused() -> None:
         check_weights(huge, huge, source="site 'a'")
 
 
+@pytest.mark.parametrize("wrong", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ["weight", "norm.running_var"])
+def test_one_number_that_is_not_finite_is_found(
+    wrong: str, dtype: torch.dtype, name: str
+) -> None:
+    expected = {name: torch.zeros(300, 7, dtype=dtype), "other": torch.zeros(3)}
+    received = {name: torch.ones(300, 7, dtype=dtype), "other": torch.ones(3)}
+    check_weights(received, expected, source="site 'a'")
+    received[name][217, 3] = float(wrong)
+    with pytest.raises(WeightsError, match="finite, got 1 of 2100 values") as caught:
+        check_weights(received, expected, source="site 'a'", max_norm=1e-3)
+    assert "1 problem(s)" in str(caught.value)  # no norm to tell of
+
+
+def test_counters_count_in_the_norm() -> None:
+    counters = {"steps": torch.tensor([3, 4])}
+    check_weights(counters, counters, source="site 'a'", max_norm=5.0)
+    with pytest.raises(WeightsError, match=r"at most 4\.9, got 5"):
+        check_weights(counters, counters, source="site 'a'", max_norm=4.9)
+
+
+def test_a_norm_too_large_for_float64_is_refused_too() -> None:
+    huge = {"a": torch.full((4,), 1e300, dtype=torch.float64)}
+    with pytest.raises(WeightsError, match=r"at most 1e\+06, got inf"):
+        check_weights(huge, huge, source="site 'a'")
+
+
 def test_the_digest_ignores_order_and_memory_layout(state: dict[str, Tensor]) -> None:
     backwards = dict(reversed(state.items()))
     strided = state | {"encoder.weight": state["encoder.weight"].T.contiguous().T}

@@ -12,6 +12,7 @@ from strategies.wire import (
     decode,
     encode,
     itemise,
+    pack,
     rounding_error,
     unbundle,
 )
@@ -107,6 +108,32 @@ def test_small_tensors_travel_as_one_array_and_arrive_unchanged(wire: str) -> No
     plain = unbundle(arrived)
     assert list(plain) == sorted(expected)
     assert all(array.numpy().dtype != np.float16 for array in plain.values())
+
+
+@pytest.mark.parametrize("wire", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("more", [{}, {"v.large": make_large() % 7}])
+def test_packing_at_once_is_packing_step_by_step(
+    wire: str, more: dict[str, torch.Tensor]
+) -> None:
+    for state in (make_state() | more, {"alone": torch.ones(2)}, {}):
+        steps, at_once = bundle(encode(state, wire)), pack(state, wire)
+        assert list(at_once) == list(steps)
+        for name, array in steps.items():
+            assert at_once[name] == array
+
+
+def test_packing_leaves_what_shares_memory_apart() -> None:
+    both = torch.arange(6.0)
+    found = decode(pack({"all": both, "half": both[:3]}))
+    assert found["all"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert found["half"].tolist() == [0, 1, 2]
+
+
+def test_packing_refuses_what_the_wire_cannot_hold() -> None:
+    with pytest.raises(ValueError, match=r"'a' holds 1e\+06"):
+        pack({"a": torch.tensor([1e6]), "b": torch.ones(1)}, "float16")
+    with pytest.raises(ValueError, match="wire must be one of"):
+        pack({"a": torch.ones(1)}, "int8")
 
 
 def test_large_arrays_are_not_copied_for_the_journey() -> None:
