@@ -50,8 +50,8 @@ COLUMNS = {
 }
 
 
-def tables_of_readme() -> list[tuple[list[str], list[list[str]]]]:
-    """Return head and lines of the tables below "Against whom" that begin with row."""
+def tables_of_readme(first: str) -> list[tuple[list[str], list[list[str]]]]:
+    """Return head and lines of the tables below "Against whom" that begin so."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text.split("### Against whom", 1)[1].split("\n### ", 1)[0]
     tables = []
@@ -61,7 +61,7 @@ def tables_of_readme() -> list[tuple[list[str], list[list[str]]]]:
             for line in block.splitlines()
             if line.startswith("|")
         ]
-        if lines and lines[0][0] == "row":
+        if lines and lines[0][0] == first:
             tables.append((lines[0], lines[2:]))
     return tables
 
@@ -92,9 +92,43 @@ def read(name: str) -> dict[str, Line]:
     ],
 )
 def test_every_cell_is_that_of_the_results(place: int, files: list[str]) -> None:
-    head, lines = tables_of_readme()[place]
+    head, lines = tables_of_readme("row")[place]
     known = {name: line for file in files for name, line in read(file).items()}
     assert len(lines) > 3
     for name, *cells in lines:
         for heading, cell in zip(head[1:], cells, strict=True):
             assert cell == COLUMNS[heading](known[name]), (name, heading)
+
+
+METHODS = {
+    "FedAvg": "FedAvg",
+    "FedEFM": "FedEFM",
+    "EMD gate": "EMD-gated, standardised",
+    "gossip": "gossip on the ring",
+    "feedback of neighbours": "feedback of neighbours",
+    "relay, 8 times as often": "relay, 8 times as often",
+    "tour": "tour",
+    "pooled": "pooled",
+}
+FGA_GATE = ", on FGA-Net's features of stride 2"
+
+
+def test_how_much_unseen_data_it_takes() -> None:
+    ((head, lines),) = tables_of_readme("network, unseen")
+    assert head[1:] == list(METHODS)
+    assert {name.split(",")[0] for name, *_ in lines} == {"sam-tiny", "small FGA-Net"}
+    for name, *cells in lines:
+        network, share_unseen = name.removesuffix(" %").split(", ")
+        scenario = f"unseen {share_unseen}"
+        if network != "sam-tiny":
+            scenario = f"{network}, {scenario}"
+        slug = scenario.lower().replace(", ", "-").replace(" ", "-")
+        known = read(f"unseen/table_{slug}_equal-steps.csv")
+        for heading, cell in zip(head[1:], cells, strict=True):
+            row = METHODS[heading]
+            line = known.get(row) or known.get(row + FGA_GATE)
+            assert (line is None) == (cell == "–"), (name, heading)
+            if line is not None:
+                assert line["seeds"] == "3", (name, heading)
+                mean = 100 * float(line["test/dice mean"])
+                assert cell == f"{mean:.1f}", (name, heading)
