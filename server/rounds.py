@@ -29,7 +29,7 @@ from server.recorder import RoundRecorder
 from server.records import ResultRecord
 from server.score_variance import FILE as VARIANCE_FILE
 from server.score_variance import write_score_variance
-from server.state_files import save_federation, save_silo
+from server.state_files import RoundKeeper, save_silo
 from server.tracking import Tracker, open_tracker
 from strategies import messages
 from strategies.accumulation import State
@@ -184,16 +184,17 @@ def _train(federation: Federation) -> ArrayRecord:
                 seed=settings.seed,
                 strategy=settings.strategy,
             )
-        save_federation(folder, state)
+        keeper.finished(state)
         return None
 
-    result = strategy.start(
-        grid=federation.grid,
-        initial_arrays=messages.from_state(federation.initial),
-        num_rounds=settings.num_rounds,
-        timeout=settings.phase_timeout_s,
-        evaluate_fn=end_of_round,
-    )
+    with RoundKeeper(folder, settings.keep_every_rounds) as keeper:
+        result = strategy.start(
+            grid=federation.grid,
+            initial_arrays=messages.from_state(federation.initial),
+            num_rounds=settings.num_rounds,
+            timeout=settings.phase_timeout_s,
+            evaluate_fn=end_of_round,
+        )
     return result.arrays
 
 

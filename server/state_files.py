@@ -61,6 +61,34 @@ def save_federation(folder: Path, state: FederationState) -> Path:
     return target
 
 
+class RoundKeeper:
+    """Keeps the federation of every n-th round, and of the last one on leaving."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        """Keep in this run folder; the warm-up is round 0."""
+        self._folder, self._every = folder, every
+        self._waiting: FederationState | None = None
+
+    def __enter__(self) -> "RoundKeeper":
+        """Begin with nothing to keep."""
+        return self
+
+    def finished(self, state: FederationState) -> None:
+        """Take the federation after a round; see `save_federation`."""
+        self._waiting = state
+        if state.round_number % self._every == 0:
+            self._keep()
+
+    def __exit__(self, *error: object) -> None:
+        """Keep the last round, also where an error ends the run."""
+        self._keep()
+
+    def _keep(self) -> None:
+        if self._waiting is not None:
+            save_federation(self._folder, self._waiting)
+            self._waiting = None
+
+
 def save_silo(folder: Path, silo: str, round_number: int, state: State) -> Path:
     """Keep a silo's own model, for who wants it beside the accumulated one.
 

@@ -48,6 +48,7 @@ class RunSettings:
     threads_per_site: int
     join_timeout_s: float
     phase_timeout_s: float
+    keep_every_rounds: int  # how often the federation is kept to resume from
     mlflow: bool
     wire: str  # what weights travel as
     model: ModelSettings
@@ -124,6 +125,7 @@ class RunSettings:
                 self.phase_timeout_s > 0,
                 f"phase-timeout-s must be > 0, got {self.phase_timeout_s}",
             ),
+            *at_least("keep-every-rounds", self.keep_every_rounds, 1),
             *check(
                 self.data.frame_size <= 0
                 or self.data.frame_size >= self.model.image_size,

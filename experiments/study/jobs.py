@@ -41,6 +41,7 @@ LATER: dict[str, SettingValue] = {
     "fedefm.proxy-frames": "simulated",
     "rival.contrast-tap": "",
     "evaluation.every-rounds": 1,
+    "keep-every-rounds": 1,
 }
 """Settings that came after results were kept, at the value they had until then: there
 they are left out of an id, so that a new setting does not throw results away."""

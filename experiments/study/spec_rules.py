@@ -29,7 +29,7 @@ from strategies.setting_rules import at_least, check, one_of
 from strategies.settings import RunSettings, SettingsError
 from strategies.transport import pool_to_nodes
 
-OF_THE_STUDY = ("seed", "sites", "output", "resume", "mlflow")
+OF_THE_STUDY = ("seed", "sites", "output", "resume", "mlflow", "keep-every-rounds")
 """Settings that the study decides itself."""
 
 

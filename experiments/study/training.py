@@ -99,7 +99,14 @@ def settings_of(job: Job) -> RunSettings:
 
 def run_config_of(job: Job, output: str = "") -> dict[str, SettingValue]:
     """Return the complete flat settings of a job's run, with its paths."""
-    return {**job.settings, "sites": job.sites, "output": output, "mlflow": False}
+    return {
+        **job.settings,
+        "sites": job.sites,
+        "output": output,
+        "mlflow": False,
+        # A training that was cut short begins anew, so nothing reads what is between.
+        "keep-every-rounds": job.settings["num-rounds"],
+    }
 
 
 class ClockedGrid(InProcessGrid):

@@ -189,6 +189,18 @@ def test_one_failing_hospital_stops_the_run_and_is_named(tiny: Config) -> None:
     assert read_events(folder / "metrics.jsonl")[-1]["status"] == "failed"
 
 
+def test_what_was_finished_is_kept_where_rounds_seldom_are(tiny: Config) -> None:
+    def fault(message: Message) -> Message | str:
+        if message.metadata.message_type == messages.OVERSEAS:
+            if messages.unpack_round(message) == 2:
+                return error_reply(message, "The disk is full.")
+        return WORKS
+
+    with pytest.raises(TooFewSites):
+        run({**tiny, "keep-every-rounds": 100}, {1: fault})
+    assert load_federation(Path(str(tiny["output"]))).round_number == 1
+
+
 def test_with_fewer_sites_allowed_the_run_goes_on_without_it(tiny: Config) -> None:
     folder = run({**tiny, "min-sites": 2}, failing(messages.DISTIL))
     assert read(folder, "result.json")["status"] == "completed"

@@ -7,7 +7,7 @@ import torch
 
 from server import state_files
 from server.checkpoints import CheckpointError
-from server.state_files import load_federation, save_federation
+from server.state_files import RoundKeeper, load_federation, save_federation
 from strategies.federation_state import FederationState
 
 
@@ -103,3 +103,45 @@ def test_a_federation_of_different_tensors_is_none() -> None:
         FederationState(0, {"w": torch.zeros(1)}, {"a": {"v": torch.zeros(1)}}, seed=0)
     with pytest.raises(ValueError, match="round_number"):
         FederationState(-2, {}, {}, seed=0)
+
+
+def test_every_third_round_is_kept_and_the_last(tmp_path: Path) -> None:
+    on_disk = []
+    with RoundKeeper(tmp_path, every=3) as keeper:
+        for number in range(6):
+            keeper.finished(make_state(number))
+            on_disk.append(load_federation(tmp_path).round_number)
+    assert on_disk == [0, 0, 0, 3, 3, 3]
+    assert load_federation(tmp_path).equals(make_state(5))
+
+
+def test_the_last_round_is_kept_where_an_error_ends_the_run(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="somewhere else"),
+        RoundKeeper(tmp_path, every=100) as keeper,
+    ):
+        keeper.finished(make_state(7))
+        raise ValueError("somewhere else")
+    assert load_federation(tmp_path).equals(make_state(7))
+
+
+def test_without_a_round_nothing_is_kept(tmp_path: Path) -> None:
+    with RoundKeeper(tmp_path, every=1):
+        pass
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_round_is_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    save = state_files.save_federation
+    monkeypatch.setattr(
+        state_files,
+        "save_federation",
+        lambda folder, state: written.append(state.round_number) or save(folder, state),
+    )
+    with RoundKeeper(tmp_path, every=2) as keeper:
+        for number in range(5):
+            keeper.finished(make_state(number))
+    assert written == [0, 2, 4]

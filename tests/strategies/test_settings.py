@@ -38,6 +38,7 @@ def test_all_mistakes_are_reported_together(
         ("threads-per-site", 0),
         ("join-timeout-s", 0.0),
         ("phase-timeout-s", -1.0),
+        ("keep-every-rounds", 0),
         ("model.name", "resnet"),
         ("model.image-size", 100),
         ("data.frame-size", -1),
