@@ -257,7 +257,26 @@ def fga_net() -> Iterator[str]:
     yield "at one silo in one seed of three at 100 % (Dice 0.0 there)"
 
 
+def eleven_silos() -> Iterator[str]:
+    def gaia(row: str) -> Seeds:
+        return dice(row, study="gaia", scenario="Gaia, unseen 100")
+
+    tour, often, pooled = gaia("tour"), gaia(OFTEN), gaia("pooled")
+    assert wins(tour, often) == wins(pooled, tour) == len(tour) == 2
+    yield (
+        f"{gap(tour, often)} points above averaging 4 times as often and "
+        f"{gap(pooled, tour)} below pooled training, in both seeds"
+    )
+    average, ours, gate = gaia("FedAvg"), gaia("FedEFM"), gaia(GATE)
+    yield f"FedAvg has {average[0]:.1f} with one seed and {average[1]:.1f} with the"
+    for one in (ours, gate):
+        assert float(gap(one, average)) > 0
+        assert float(gap(often, one)) > 9.5
+    assert wins(ours, gate) == 1
+
+
 CLAIMS = (
+    eleven_silos,
     how_much_unseen_data_it_takes,
     fga_net,
     the_tour,

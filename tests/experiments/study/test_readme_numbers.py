@@ -82,8 +82,9 @@ def read(name: str) -> dict[str, Line]:
                 "small/table_unseen-100_equal-length.csv",
             ],
         ),
+        (2, ["gaia/table_gaia-unseen-100_equal-steps.csv"]),
         (
-            2,
+            3,
             [
                 "ablation/table_unseen-100_ablation-of-the-gate.csv",
                 "ablation/table_unseen-100_ablation-of-fedefm.csv",
