@@ -190,6 +190,18 @@ def the_gate() -> Iterator[str]:
         f"{float(gap(ablation(GATE, WORST), ablation(f'{GATE}, one node', WORST))):.0f}"
         " lower"
     )
+    coarse, its_node = (
+        ablation(f"EMD-gated, stride 4{one}") for one in ("", ", one node")
+    )
+    seen, seen_coarse = (
+        dice(row, study="ablation", part="validation")[0]
+        for row in (GATE, "EMD-gated, stride 4")
+    )
+    transport = ranged(coarse, its_node)
+    yield (
+        f"choose by {seen_coarse - seen:.1f}, the gate is "
+        f"{ranged(gate, coarse)} lower and transport gains it {transport}"
+    )
     small = ranged(dice(GATE), dice("FedAvg"))
     yield f"they lie {small} above FedAvg and below averaging twice as often"
 
