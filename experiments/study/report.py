@@ -15,12 +15,10 @@ from experiments.study.columns import (
     quality_columns,
     transfer_columns,
 )
-from experiments.study.figures import (
-    draw_few_shot,
-    draw_learning,
-    draw_matrices,
-    draw_scores,
-)
+from experiments.study.figures.few_shot import draw_few_shot
+from experiments.study.figures.learning import draw_learning
+from experiments.study.figures.matrices import draw_matrices
+from experiments.study.figures.scores import draw_scores
 from experiments.study.findings import Findings, Key
 from experiments.study.jobs import slug
 from experiments.study.reading import read_findings

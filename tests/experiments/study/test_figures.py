@@ -5,14 +5,11 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from experiments.study.figures import (
-    draw_few_shot,
-    draw_learning,
-    draw_matrices,
-    draw_scores,
-    highlighted,
-    mean_curve,
-)
+from experiments.study.figures.few_shot import draw_few_shot
+from experiments.study.figures.learning import draw_learning, mean_curve
+from experiments.study.figures.matrices import draw_matrices
+from experiments.study.figures.scores import draw_scores
+from experiments.study.figures.style import highlighted
 from experiments.study.findings import Key
 from experiments.study.reading import read_findings
 from experiments.study.tables import sections_of
@@ -95,7 +92,7 @@ def test_without_results_nothing_is_drawn(tmp_path: Path) -> None:
 def test_matrices_with_gaps_and_many_rows_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.study.figures.MAX_PANELS", 2)
+    monkeypatch.setattr("experiments.study.figures.matrices.MAX_PANELS", 2)
     matrix = {"east": {"east": 0.9, "west": None}, "west": {"west": 0.8}}
     path = tmp_path / "matrices.png"
     many = {f"row {number}": matrix for number in range(3)}
