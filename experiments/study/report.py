@@ -19,7 +19,9 @@ from experiments.study.figures.few_shot import draw_few_shot
 from experiments.study.figures.learning import draw_learning
 from experiments.study.figures.matrices import draw_matrices
 from experiments.study.figures.scores import draw_scores
+from experiments.study.figures.traffic import draw_traffic
 from experiments.study.findings import Findings, Key
+from experiments.study.guide import GUIDE
 from experiments.study.jobs import slug
 from experiments.study.reading import read_findings
 from experiments.study.spec import TABLES, Row, StudySpec
@@ -47,35 +49,6 @@ TABLE_TITLES = {
     "equal-traffic": "At equal traffic",
     "equal-length": "At equal sequential length",
 }
-GUIDE = (
-    "A cell is the mean ± the sample standard deviation over seeds.",
-    "**Dice, clDice**: in %, pooled over all sites' test frames and both classes; the "
-    "Dice is the number that a run reports as `test/dice`.",
-    "**Δ**: points of Dice above the other row, paired by seed; in brackets the 95 % "
-    "bootstrap interval over seeds; then the seeds in which the row is above. With "
-    "three seeds the interval is the range of the three, which holds the truth in "
-    "about 3 of 4 cases; with fewer none is claimed. Student's t, where it stands, "
-    "keeps the 95 % if differences are normal.",
-    "**Δ per site**: the same of the mean over sites of a site's Dice, drawn over "
-    "seeds and sites.",
-    "**HD95, breaks**: means over frames and classes that show the device. HD95 leaves "
-    "out those where nothing is predicted; these are **missed**, in %.",
-    "**Worst site, sd of sites**: of the sites' Dice in %, the population's deviation.",
-    "**Bold**: in each section the highest mean Dice, nothing else. It is picked by "
-    "test frames, which flatters sections of many rows.",
-    "**unseen, n-shot**: Dice in % on a domain of which no silo has labels, on the "
-    "same patients for every row and seed; as the model came, and after finetuning on "
-    "n labelled frames of other patients, mean over the draws. All rows have the same "
-    "frames, steps, learning rate and batch size (those that train without a warm-up "
-    "of the learning rate finetune without it); the last step's network is tested. "
-    "Rows at home give their accumulated model, not the silos' own.",
-    "**to 90 %**: of the pooled row's final validation Dice with the same seed, mean "
-    "over the seeds that came so far; only of rows whose accumulated model is judged.",
-    "**steps**: gradient steps that a silo takes for its own model, for others' models "
-    "on its frames (abroad), that the server takes, and that follow one another "
-    "(sequential). **MB**: both ways, all silos. **seconds**: of the silos' "
-    "training, one silo after another, on the machine with other work beside it.",
-)
 
 
 def write_report(
@@ -146,8 +119,11 @@ def _scenario(
         )
         lines += part
         written.append(path)
-    part, files = _matrices(findings, scenario, folder)
-    return lines + part, written + files
+    for draw in (_prices, _matrices):
+        part, files = draw(findings, scenario, folder)
+        lines += part
+        written += files
+    return lines, written
 
 
 def _table(
@@ -193,6 +169,21 @@ def _comparison(findings: Findings, scenario: str, table: str) -> Sections:
         if row.name in (spec.upper_bound, spec.reference) or is_equal(row)
     ]
     return {FOR_COMPARISON: rows} if rows else {}
+
+
+def _prices(
+    findings: Findings, scenario: str, folder: Path
+) -> tuple[list[str], list[Path]]:
+    """Return the figure of all tables' rows by traffic, and its text."""
+    sections: Sections = {}
+    for table in TABLES:
+        for group, rows in sections_of(findings.spec, scenario, table).items():
+            sections.setdefault(group, []).extend(rows)
+    path = folder / FIGURES / f"traffic_{slug(scenario)}.png"
+    if not draw_traffic(findings, scenario, sections, path):
+        return [], []
+    heading = "### Dice against traffic, rows of all tables"
+    return [heading, "", f"![traffic](figures/{path.name})", ""], [path]
 
 
 def _matrices(

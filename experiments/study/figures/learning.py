@@ -6,8 +6,15 @@ from statistics import fmean
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.study.figures.style import GREY, finish, highlighted, row_styles
-from experiments.study.findings import MB, Findings, Key
+from experiments.study.figures.style import (
+    GB,
+    GREY,
+    finish,
+    highlighted,
+    make_traffic_axis,
+    row_styles,
+)
+from experiments.study.findings import Findings, Key
 from experiments.study.tables import Sections
 from server.figure_style import save
 
@@ -39,17 +46,17 @@ def draw_learning(
     figure = Figure(figsize=(9.5, 4.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     styles = row_styles(findings, highlighted(findings, scenario, sections))
-    for axes, unit in zip(panels, ("round", "MB"), strict=True):
+    for axes, unit in zip(panels, ("round", "bytes"), strict=True):
         for name, curve in lines.items():
-            is_round = unit == "round"
-            places = [one["round"] if is_round else one["bytes"] / MB for one in curve]
+            places = [one[unit] / (GB if unit == "bytes" else 1) for one in curve]
             dice = [100 * one["dice"] for one in curve]
             if max(places) > 0:
                 axes.plot(places, dice, **styles.get(name, GREY))
             else:  # it sends nothing: where it ends, for comparison
                 style = {**styles.get(name, GREY), "linestyle": ":", "marker": ""}
                 axes.axhline(dice[-1], **style)
-        axes.set_xlabel("round" if unit == "round" else "MB, both ways, all silos")
+    panels[0].set_xlabel("round")
+    make_traffic_axis(panels[1])
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel("Dice on validation frames, %")
     finish(figure, panels, f"Learning, {scenario}")

@@ -80,6 +80,7 @@ def test_every_file_of_a_report_is_named_and_there(written: list[Path]) -> None:
             for kind in ("dice", "learning", "few_shot")
             for table in ("equal-steps", "equal-traffic")
         ),
+        "figures/traffic_all-unseen.png",
         "figures/cross_site_all-unseen.png",
     }
     assert all(path.stat().st_size for path in written)
