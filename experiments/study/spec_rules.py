@@ -124,6 +124,11 @@ def _scenario_problems(spec: StudySpec, scenario: Scenario) -> list[str]:
                 for name in scenario.partition.types
                 if not is_domain(name)
             ]
+        elif scenario.sites is not None and not scenario.sites.is_file():
+            problems.append(
+                f"{where}: its sites file is not there; a relative path begins at the "
+                "folder of the study's file"
+            )
         elif scenario.sites is not None:
             load_sites(str(scenario.sites))
     except DataError as error:

@@ -127,6 +127,16 @@ def test_settings_that_no_run_has_are_told_by_row_and_trial(tmp_path: Path) -> N
     assert "did you mean train.learning-rate?" in found
 
 
+def test_a_sites_file_that_is_not_there_is_looked_for_beside_the_study(
+    tmp_path: Path,
+) -> None:
+    table = study_table(row("A"))
+    table["scenario"] = [{"name": "ours", "sites": "my_sites.toml"}]
+    with pytest.raises(SettingsError, match="relative path begins at the folder") as it:
+        read_study(write_study(tmp_path, table))
+    assert "scenario 'ours': its sites file is not there" in str(it.value)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
