@@ -122,6 +122,7 @@ def train_distil(message: Message, context: Context) -> Message:
         controls=_train_at_home(settings, hospital, job),
         prototypes=job.prototypes,
         common=job.common,
+        teaches=job.teaches,
     )
     return _trained_reply(message, hospital, settings, model, report)
 
@@ -158,6 +159,7 @@ def train_on_proxies(message: Message, context: Context) -> Message:
         frames=frames,
         prototypes=job.prototypes,
         common=job.common,
+        teaches=job.teaches,
     )
     return _trained_reply(message, hospital, settings, model, report)
 

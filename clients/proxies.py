@@ -15,7 +15,7 @@ truth. Plain torch; knows nothing of Flower.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -65,6 +65,7 @@ def distil_on_proxies(
     frames: Frames | None = None,
     prototypes: Mapping[str, Tensor] | None = None,
     common: State | None = None,
+    teaches: Mapping[str, Sequence[str]] | None = None,
 ) -> TrainReport:
     """Let all teachers teach the accumulated model on frames without labels.
 
@@ -88,6 +89,7 @@ def distil_on_proxies(
         prototypes: (k, dim) by site, for a `score` that needs them.
         common: Through whose encoder such a score looks; None = Theta as it is
             before the first step.
+        teaches: Classes by teacher, with `teacher_classes` "annotated".
 
     Returns:
         Loss, score, gap and weight of every step, and no label loss; or, with the
@@ -121,7 +123,13 @@ def distil_on_proxies(
         prototypes=prototypes,
         common=common,
         task=plan.task,
+        teaches=teaches,
     )
+    if settings.teacher_classes == "annotated" and not any((teaches or {}).values()):
+        raise ValueError(
+            "Distillation on proxies needs a teacher whose site annotates a class, "
+            "got none."
+        )
     if frames is None:
         data = replace(plan.data, frame_size=image_size)
         frames = proxy_frames(data, plan.seed, labelled=is_oracle)

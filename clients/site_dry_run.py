@@ -20,6 +20,7 @@ from clients.site_file import SiteFile
 from clients.site_mods import DRY_RUN, SITE_FILE
 from clients.site_rules import Request, check_request
 from models.assembly import assemble_model
+from models.classes import CLASS_NAMES
 from strategies import messages
 from strategies.replies import failure_reason
 from strategies.settings import RunSettings, SettingValue
@@ -102,6 +103,7 @@ def _requests(
             teachers={NEIGHBOUR: arrays},
             prototypes=tokens,
             common=arrays if tokens else None,
+            teaches={NEIGHBOUR: CLASS_NAMES},
         )
         is_proxy = settings.fedefm.teach_on == "proxy"
         yield messages.PROXY if is_proxy else messages.DISTIL, lesson

@@ -1,7 +1,7 @@
 """What the frozen teachers of a student say on a batch, and what each counts."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,9 +11,11 @@ from clients.data.batches import Batch
 from clients.optimisation import TrainReport
 from clients.tasks import Segmentation, Task
 from clients.teacher_bank import TeacherBank
+from models.classes import CLASS_NAMES
 from models.losses import soft_dice_loss
 from models.network import SegmentationNetwork, SegmentationOutput
 from strategies.accumulation import State
+from strategies.class_weights import weigh_by_class
 from strategies.fedefm_settings import FedEFMSettings
 from strategies.randomness import generator_from
 from strategies.transport import pool_to_nodes
@@ -36,7 +38,7 @@ class Lesson(NamedTuple):
     """What the teachers have to say on one batch, in the order of their names."""
 
     losses: list[Tensor]  # D_j, scalars; or (batch,) when frames have their own weights
-    weights: list[Tensor]  # w_j, of the same shapes
+    weights: list[Tensor]  # w_j, of the same shapes; by teacher and class if it matters
     answers: dict[str, SegmentationOutput]  # of the teachers, without controls
 
 
@@ -55,6 +57,7 @@ class Panel:
         prototypes: Mapping[str, Tensor] | None = None,
         common: State | None = None,
         task: Task | None = None,
+        teaches: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Gather the teachers.
 
@@ -69,11 +72,13 @@ class Panel:
                 without any gets the mean score of the others.
             common: Theta, whose encoder makes the tokens of such a score.
             task: How students and teachers are compared; None = as segmentations.
+            teaches: Classes that a teacher is asked about, by its name, with
+                `teacher_classes` "annotated".
 
         Raises:
             WeightsError: If tensors are not of the student's network.
-            ValueError: If a control has the name of a teacher, or `common` is missing
-                although there is somebody to score.
+            ValueError: If a control has the name of a teacher, `common` is missing
+                although there is somebody to score, or `teaches` where it is needed.
         """
         controls = controls or {}
         self.settings, self._task = settings, task or Segmentation()
@@ -82,6 +87,9 @@ class Panel:
             raise ValueError(
                 f"A control needs a name that no teacher has, got {', '.join(shared)}."
             )
+        self._annotated = None
+        if settings.teacher_classes == "annotated":
+            self._annotated = _annotated(self._teachers, teaches or {}).to(device)
         # A site with too few frames has an empty set of prototypes.
         self._prototypes = {
             name: tokens for name, tokens in (prototypes or {}).items() if len(tokens)
@@ -124,34 +132,52 @@ class Panel:
             scores = torch.stack(
                 [_dice_by_frame(answers[name], batch) for name in self._teachers]
             )
-        weights = edge_weights(scores, self.settings, self._generator)
         report.note("scores", _means(taught))
         report.note("gaps", dict(zip(self._teachers, taught.gap.amax(1), strict=True)))
-        report.note(
-            "weights",
-            {
-                name: row.detach().mean()
-                for name, row in zip(self._teachers, weights, strict=True)
-            },
-        )
         report.note("control_scores", _means(controls))
+        pairs = self._pair(scores, classes)
+        report.note("weights", self._mean_weights(pairs))
         by_frame = self.settings.weight_per == "sample"
         losses = [
             self._task.teacher_loss(
-                student.logits,
-                answers[name].logits,
+                student.logits[:, part],
+                answers[self._teachers[row]].logits[:, part],
                 batch,
                 temperature=self.settings.temperature,
-                classes=classes,
+                classes=None if classes is None else classes[:, part],
                 by_frame=by_frame,
             )
-            for name in self._teachers
+            for row, part, _ in pairs
         ]
         return Lesson(
             losses,
-            list(weights if by_frame else weights[:, 0]),
+            [weight if by_frame else weight[0] for _, _, weight in pairs],
             {name: answers[name] for name in self._teachers},
         )
+
+    def _pair(
+        self, scores: Tensor, classes: Tensor | None
+    ) -> list[tuple[int, slice, Tensor]]:
+        """Return who teaches which classes, by index, and its weights, (batch,)."""
+        if self._annotated is None:
+            weights = edge_weights(scores, self.settings, self._generator)
+            return [(row, slice(None), one) for row, one in enumerate(weights)]
+        pairs = weigh_by_class(
+            scores,
+            self._annotated,
+            self.settings,
+            self._generator,
+            wanted=None if classes is None else classes.any(0),
+        )
+        return [(row, slice(label, label + 1), one) for row, label, one in pairs]
+
+    def _mean_weights(
+        self, pairs: list[tuple[int, slice, Tensor]]
+    ) -> dict[str, Tensor]:
+        found: dict[str, list[Tensor]] = {}
+        for row, _, weight in pairs:
+            found.setdefault(self._teachers[row], []).append(weight.detach().mean())
+        return {name: torch.stack(ones).mean() for name, ones in found.items()}
 
     def _score(
         self, student: SegmentationOutput, answers: Mapping[str, SegmentationOutput]
@@ -186,6 +212,18 @@ class Panel:
                 "No prototypes of %s: scored as the mean of the other teachers.",
                 ", ".join(unscored),
             )
+
+
+def _annotated(teachers: Sequence[str], teaches: Mapping[str, Sequence[str]]) -> Tensor:
+    """Return what the teachers' silos annotate, (teachers, classes), bool."""
+    if unknown := [name for name in teachers if name not in teaches]:
+        raise ValueError(
+            "fedefm.teacher-classes = 'annotated' needs to know what the teachers' "
+            f"sites annotate; nothing came of {', '.join(unknown)}. Server and sites "
+            "need the same version."
+        )
+    flags = [[one in teaches[name] for one in CLASS_NAMES] for name in teachers]
+    return torch.tensor(flags, dtype=torch.bool).reshape(-1, len(CLASS_NAMES))
 
 
 def _means(scores: Scores) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ eq. 1), with or without its former self as a teacher, and distillation from the
 teachers that came back (eqs. 2 to 12). Plain torch; knows nothing of Flower.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -131,6 +131,7 @@ def train_with_teachers(
     controls: Mapping[str, State] | None = None,
     prototypes: Mapping[str, Tensor] | None = None,
     common: State | None = None,
+    teaches: Mapping[str, Sequence[str]] | None = None,
 ) -> TrainReport:
     """Train a model on labels and on what its teachers see in the same batch.
 
@@ -147,6 +148,7 @@ def train_with_teachers(
         prototypes: (k, dim) by host, of `find_prototypes`, for a `score` that needs
             them.
         common: Theta, through which such a score looks; it needs one.
+        teaches: Classes by teacher, with `teacher_classes` "annotated".
 
     Returns:
         Loss, EMD score and its gap, weight and teacher's own loss of every step.
@@ -168,6 +170,7 @@ def train_with_teachers(
         controls=controls,
         prototypes=prototypes,
         common=common,
+        teaches=teaches,
     )
 
     def loss_of(batch: Batch, report: TrainReport) -> Tensor:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -28,6 +29,11 @@ class Site:
     name: str
     node_id: int
     facts: dict[str, object]  # counts, classes and digests
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the classes that it annotates."""
+        return tuple(map(str, cast("list[str]", self.facts.get("classes", []))))
 
 
 def introduce(

@@ -1,6 +1,6 @@
 """Which strategy a run uses, and where it goes on from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,7 @@ def make_strategy(
     state: FederationState | None = None,
     topology: Topology | None = None,
     keep: Callable[[str, int, State], None] | None = None,
+    annotated: Mapping[str, Sequence[str]] | None = None,
 ) -> Strategy:
     """Build the strategy that the settings name.
 
@@ -40,6 +41,7 @@ def make_strategy(
         state: Where an earlier run ended, to go on from.
         topology: Of `make_topology`, for FedEFM.
         keep: Told every silo's own model as it arrives; only FedEFM tells them.
+        annotated: Classes that every hospital annotates, by its name.
 
     Returns:
         FedEFM, one of Flower's own strategies over all hospitals, or a rival.
@@ -63,6 +65,7 @@ def make_strategy(
         seed=settings.seed,
         keep=keep,
         is_measured=is_measured,
+        annotated=annotated,
     )
 
 

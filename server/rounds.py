@@ -170,6 +170,7 @@ def _train(federation: Federation) -> ArrayRecord:
         state=federation.earlier,
         topology=federation.topology,
         keep=keep,
+        annotated={site.name: site.classes for site in federation.sites},
     )
 
     def end_of_round(round_number: int, theta: ArrayRecord) -> MetricRecord | None:

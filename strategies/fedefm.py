@@ -20,7 +20,7 @@ frames.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -60,6 +60,7 @@ class FedEFM(OwnRounds):
         seed: int = 0,
         keep: Callable[[str, int, State], None] | None = None,
         is_measured: Callable[[int], bool] = every_round,
+        annotated: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Set up the silos.
 
@@ -71,6 +72,8 @@ class FedEFM(OwnRounds):
             seed: Of the run.
             keep: Told every silo's own model as it arrives, with its name and round.
             is_measured: Whether the silos measure Theta after a round.
+            annotated: Classes that every hospital annotates, by its name; needed where
+                `teacher_classes` is "annotated".
 
         Raises:
             ValueError: If there is no hospital, or the state or the topology is of
@@ -79,7 +82,10 @@ class FedEFM(OwnRounds):
         if not roster:
             raise ValueError("FedEFM needs at least one hospital, the roster is empty.")
         self.settings = settings.effective()
-        self.requests = Requests(dict(sorted(roster.items())))
+        by_class = self.settings.teacher_classes == "annotated"
+        self.requests = Requests(
+            dict(sorted(roster.items())), annotated if by_class else None
+        )
         silos = list(self.requests.roster)
         self.topology = topology or build_topology(settings.topology, silos, seed=seed)
         self.state = state

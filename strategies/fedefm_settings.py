@@ -19,6 +19,7 @@ TEACH_ON = ("student", "host", "proxy")
 PROXY_FRAMES = ("simulated", "hospital")
 PROXY_LABELS = ("none", "logits", "teachers", "simulated")
 DISTILLED_CLASSES = ("all", "unannotated")
+TEACHER_CLASSES = ("all", "annotated")
 EDGE_WEIGHTS = ("emd", "one", "random", "softmax", "oracle")
 WEIGHT_SCOPES = ("teacher", "loss")
 WEIGHT_UNITS = ("batch", "sample")
@@ -32,6 +33,7 @@ PAPER: dict[str, Any] = {
     "teachers": "overseas",
     "teach_on": "student",
     "distil_classes": "all",
+    "teacher_classes": "all",
     "edge_weight": "emd",
     "weight_per": "batch",
     "score": "raw",
@@ -74,6 +76,7 @@ class FedEFMSettings:
     )
     proxy_labels: str  # what teaches in place of the silos' probabilities, one by one
     distil_classes: str
+    teacher_classes: str  # what a teacher teaches: all, or what its silo annotates
     beta: float  # 0 to 1, eq. (11)
     beta_ramp_rounds: int
     temperature: float  # eq. (12)
@@ -194,6 +197,7 @@ class FedEFMSettings:
                 f"got '{self.teachers}'",
             ),
             *one_of("fedefm.distil-classes", self.distil_classes, DISTILLED_CLASSES),
+            *self._teacher_class_problems(),
             *share("fedefm.beta", self.beta),
             *at_least("fedefm.beta-ramp-rounds", self.beta_ramp_rounds, 0),
             *check(
@@ -225,6 +229,24 @@ class FedEFMSettings:
                 f"fedefm.proxy-labels = '{self.proxy_labels}' says what teaches on "
                 "proxy frames and needs fedefm.teach-on = 'proxy', "
                 f"got '{self.teach_on}'",
+            ),
+        ]
+
+    def _teacher_class_problems(self) -> list[str]:
+        silos_teach = self.teach_on == "proxy" or (
+            self.teach_on == "student" and self.teachers in ("overseas", "neighbour")
+        )
+        one_by_one = self.proxy_labels == "none" and self.weight_scope == "teacher"
+        return [
+            *one_of("fedefm.teacher-classes", self.teacher_classes, TEACHER_CLASSES),
+            *check(
+                self.teacher_classes == "all" or (silos_teach and one_by_one),
+                "fedefm.teacher-classes = 'annotated' asks every silo's model about "
+                "what its silo annotates; it needs fedefm.teach-on = 'proxy', or "
+                "'student' with fedefm.teachers = 'overseas' or 'neighbour', and "
+                "fedefm.proxy-labels = 'none' and fedefm.weight-scope = 'teacher', got "
+                f"'{self.teach_on}', '{self.teachers}', '{self.proxy_labels}' and "
+                f"'{self.weight_scope}'",
             ),
         ]
 

@@ -4,8 +4,9 @@ A message holds at most: the weights of one model, the weights of teachers, a sm
 config and numbers. Nothing else can be packed, so nothing else can leave a hospital.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from flwr.app import (
     ArrayRecord,
@@ -53,6 +54,7 @@ SERVER_ROUND = "server-round"  # written by Flower's strategies, too
 OWNER = "owner"  # whose model it is, when not the receiver's own
 SPLIT = "split"  # which frames to evaluate on
 SITE = "site"
+TEACHES = "teaches:"  # followed by the teacher's name: classes that its silo annotates
 
 # Keys of the metrics.
 NUM_EXAMPLES = "num-examples"  # Flower weighs its averages by this
@@ -77,6 +79,7 @@ class Job:
     prototypes: dict[str, Tensor] = field(default_factory=dict)  # tokens by site
     common: State | None = None  # the accumulated model
     aids: dict[str, State] = field(default_factory=dict)  # of a rival, by what it is
+    teaches: dict[str, tuple[str, ...]] = field(default_factory=dict)  # see `pack_job`
 
 
 def pack_job(
@@ -89,6 +92,7 @@ def pack_job(
     prototypes: Mapping[str, ArrayRecord] | None = None,
     common: ArrayRecord | None = None,
     aids: Mapping[str, ArrayRecord] | None = None,
+    teaches: Mapping[str, Sequence[str]] | None = None,
 ) -> RecordDict:
     """Pack a job for one hospital; the reverse of `unpack_job`.
 
@@ -101,6 +105,7 @@ def pack_job(
         prototypes: Tokens that stand for sites, by their names.
         common: The accumulated model, where scores are computed through it.
         aids: What the local steps of a rival need beside the weights.
+        teaches: Classes that a teacher is asked about, by its name; where they matter.
 
     Returns:
         The content of the message.
@@ -109,7 +114,12 @@ def pack_job(
     if arrays is not None:
         content[ARRAYS] = arrays
     content[CONFIG] = ConfigRecord(
-        {SERVER_ROUND: round_number, OWNER: owner, SPLIT: split}
+        {
+            SERVER_ROUND: round_number,
+            OWNER: owner,
+            SPLIT: split,
+            **{TEACHES + name: list(one) for name, one in (teaches or {}).items()},
+        }
     )
     for name, record in sorted((teachers or {}).items()):
         content[TEACHER + name] = record
@@ -149,6 +159,11 @@ def unpack_job(message: Message) -> Job:
             else None
         ),
         aids=_named_states(content, AID),
+        teaches={
+            name.removeprefix(TEACHES): tuple(map(str, cast("list[str]", classes)))
+            for name, classes in sorted(_config(message).items())
+            if name.startswith(TEACHES)
+        },
     )
 
 

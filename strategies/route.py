@@ -24,9 +24,20 @@ EVERYBODY = ""
 class Requests:
     """Writes the requests of a round and knows the senders of replies."""
 
-    def __init__(self, roster: Mapping[str, int]) -> None:
-        """Know Flower's node id of every hospital, by name, sorted."""
+    def __init__(
+        self,
+        roster: Mapping[str, int],
+        annotated: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Know the hospitals.
+
+        Args:
+            roster: Flower's node id of every hospital, by name, sorted.
+            annotated: Classes that every hospital annotates, by its name, where
+                teachers teach no others; None = they teach all.
+        """
         self.roster = dict(roster)
+        self._annotated = annotated
         self._names = {node: name for name, node in self.roster.items()}
 
     def site_of(self, reply: Message) -> str:
@@ -120,6 +131,7 @@ class Requests:
                 number,
                 pack(state.students[silo]),
                 teachers=_Packer().each(found if distils else {}),
+                teaches=self._teaches(found if distils else {}),
                 prototypes=pack.each({host: prototypes[host] for host in told}),
                 common=(
                     pack(state.theta) if distils and settings.needs_prototypes else None
@@ -152,6 +164,7 @@ class Requests:
                 number,
                 pack(theta),
                 teachers=pack.each(students),
+                teaches=self._teaches(students),
                 prototypes=pack.each(prototypes),
                 common=pack(theta) if prototypes else None,
             )
@@ -180,6 +193,11 @@ class Requests:
             for site in self.roster
         ]
 
+    def _teaches(self, teachers: Iterable[str]) -> dict[str, Sequence[str]]:
+        if self._annotated is None:
+            return {}
+        return {name: self._annotated[name] for name in teachers}
+
     def _message(
         self,
         site: str,
@@ -193,6 +211,7 @@ class Requests:
         prototypes: Mapping[str, ArrayRecord] | None = None,
         common: ArrayRecord | None = None,
         aids: Mapping[str, ArrayRecord] | None = None,
+        teaches: Mapping[str, Sequence[str]] | None = None,
     ) -> Message:
         content = messages.pack_job(
             round_number=number,
@@ -203,6 +222,7 @@ class Requests:
             prototypes=prototypes,
             common=common,
             aids=aids,
+            teaches=teaches,
         )
         return Message(content, self.roster[site], message_type)
 

@@ -156,8 +156,8 @@ class RunSettings:
             *check(
                 not self.model.classifies or self._looks_at_whole_frames,
                 "model.task = 'source-classification' looks at whole frames and at no "
-                "classes: it needs data.frame-size = 0 and fedefm.distil-classes = "
-                "'all'",
+                "classes: it needs data.frame-size = 0, and fedefm.distil-classes and "
+                "fedefm.teacher-classes = 'all'",
             ),
         ]
 
@@ -166,6 +166,7 @@ class RunSettings:
         return (
             self.data.frame_size in (0, self.model.image_size)
             and self.fedefm.distil_classes == "all"
+            and self.fedefm.teacher_classes == "all"
         )
 
     @property

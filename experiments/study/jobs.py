@@ -39,6 +39,7 @@ LATER: dict[str, SettingValue] = {
     "fedefm.route": "exchange",
     "fedefm.moments": "fresh",
     "fedefm.proxy-frames": "simulated",
+    "fedefm.teacher-classes": "all",
     "rival.contrast-tap": "",
     "evaluation.every-rounds": 1,
     "keep-every-rounds": 1,

@@ -370,3 +370,21 @@ def test_frames_of_a_hospital_have_no_masks_to_use(
     told = {f"fedefm.{key}": value for key, value in (lent | changes).items()}
     with pytest.raises(SettingsError, match=words):
         RunSettings.from_run_config(run_config | told)
+
+
+def test_who_annotates_a_class_teaches_it_on_proxies(
+    plan: TrainPlan, fedefm: FedEFMSettings
+) -> None:
+    settings = dataclasses.replace(fedefm, teacher_classes="annotated")
+    both = {"a": ("catheter", "guidewire"), "b": ("catheter", "guidewire")}
+    everything, _ = learn(plan, settings, teaches=both)
+    plain, _ = learn(plan, fedefm)
+    for name, tensor in plain.items():
+        torch.testing.assert_close(everything[name], tensor, rtol=1e-3, atol=1e-5)
+    apart, report = learn(
+        plan, settings, teaches={"a": ("catheter",), "b": ("guidewire",)}
+    )
+    assert not same(apart, everything)
+    assert list(report.weights) == ["a", "b"]
+    with pytest.raises(ValueError, match="whose site annotates a class"):
+        learn(plan, settings, teaches={"a": (), "b": ()})

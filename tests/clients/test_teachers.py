@@ -275,3 +275,50 @@ def test_an_oracle_weighs_teachers_by_their_dice_with_the_labels(
     expected = (torch.stack(fits) / 0.1).softmax(0)
     torch.testing.assert_close(torch.stack(lesson.weights), expected)
     assert float(expected.std()) > 0.05  # else everything would agree
+
+
+def test_a_teacher_is_asked_about_what_its_silo_annotates(
+    common: FedEFMSettings,
+) -> None:
+    settings = dataclasses.replace(
+        common,
+        score="raw",
+        edge_weight="one",
+        weight_per="batch",
+        teacher_classes="annotated",
+    )
+    teaches = {"a": ("guidewire",), "b": ("catheter", "guidewire"), "c": ()}
+
+    def losses(**biases: float) -> tuple[list[float], dict[str, list[float]]]:
+        """Return what is learned, with the catheters of some teachers moved."""
+        teachers = {name: state("unet", 0) for name in "abc"}
+        for name, teacher in teachers.items():
+            teacher["head.bias"] += torch.tensor([0.5 + biases.get(name, 0.0), 1.0])
+        student, report = build("unet"), TrainReport()
+        panel = Panel(
+            student, teachers, CPU, settings=settings, seed=1, teaches=teaches
+        )
+        lesson = panel.teach(student.forward_with_features(images()), batch(), report)
+        weighed = zip(lesson.losses, lesson.weights, strict=True)
+        return [(loss * weight).item() for loss, weight in weighed], report.weights
+
+    expected, weights = losses()
+    assert len(expected) == 3  # b on catheters, a and b on guidewires
+    assert list(weights) == ["b", "a"]
+    assert losses(a=3.0, c=-3.0)[0] == expected
+    moved, _ = losses(b=3.0)
+    assert (moved[0] != expected[0], moved[1:]) == (True, expected[1:])
+
+
+def test_what_a_teachers_silo_annotates_has_to_be_known(common: FedEFMSettings) -> None:
+    settings = dataclasses.replace(common, score="raw", teacher_classes="annotated")
+    teachers = {name: state("unet", 1) for name in "ab"}
+    with pytest.raises(ValueError, match="nothing came of b"):
+        Panel(
+            build("unet"),
+            teachers,
+            CPU,
+            settings=settings,
+            seed=0,
+            teaches={"a": ("catheter",)},
+        )

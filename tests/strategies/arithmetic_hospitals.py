@@ -6,6 +6,7 @@ followed by hand.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import torch
 from flwr.app import ArrayRecord, Context, Message
@@ -63,6 +64,8 @@ def make_app(calls: list[tuple[str, str, str, float]]) -> ClientApp:
         site, job, value = read(message, context)
         taught = [teacher["w"].item() for teacher in job.teachers.values()]
         calls.append(("teachers", site, ",".join(job.teachers), sum(taught)))
+        for name, classes in job.teaches.items():
+            calls.append(("teaches", site, name, float(len(classes))))
         return answer(message, context, value + 1000.0)
 
     @app.query("prototypes")
@@ -78,6 +81,8 @@ def make_app(calls: list[tuple[str, str, str, float]]) -> ClientApp:
         site, job, value = read(message, context)
         taught = [teacher["w"].item() for teacher in job.teachers.values()]
         calls.append(("teachers", site, ",".join(job.teachers), sum(taught)))
+        for name, classes in job.teaches.items():
+            calls.append(("teaches", site, name, float(len(classes))))
         for host, tokens in job.prototypes.items():
             calls.append(("tokens", site, host, tokens.sum().item() / tokens.numel()))
         if job.common is not None:
@@ -108,11 +113,12 @@ def play(
     rounds: int,
     faults: dict[int, Fault] | None = None,
     state: FederationState | None = None,
+    annotated: Mapping[str, Sequence[str]] | None = None,
 ) -> Played:
     calls: list[tuple[str, str, str, float]] = []
     grid = InProcessGrid(make_app(calls), {}, 3, faults=faults)
     roster = {name: 1000 - index for index, name in enumerate(NAMES)}
-    strategy = FedEFM(settings, roster, state=state)
+    strategy = FedEFM(settings, roster, state=state, annotated=annotated)
     thetas: dict[int, float] = {}
 
     def note(round_number: int, theta: ArrayRecord) -> None:

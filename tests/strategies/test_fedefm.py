@@ -265,3 +265,17 @@ def test_the_paper_reads_literally(fedefm: FedEFMSettings) -> None:
     assert paper.temperature == fedefm.temperature
     played = play(dataclasses.replace(fedefm, preset="paper"), 1)
     assert sorted(played.of(messages.OVERSEAS))[0] == ("alpha", "beta", 10.0)
+
+
+@pytest.mark.parametrize("teach_on", ["proxy", "student"])
+def test_teachers_come_with_what_their_silos_annotate_where_it_matters(
+    teach_on: str, fedefm: FedEFMSettings
+) -> None:
+    annotated = {"alpha": ("catheter",), "beta": (), "gamma": ("catheter", "guidewire")}
+    settings = dataclasses.replace(fedefm, teach_on=teach_on)
+    assert play(settings, 1, annotated=annotated).of("teaches") == []
+    by_class = dataclasses.replace(settings, teacher_classes="annotated")
+    told = play(by_class, 1, annotated=annotated).of("teaches")
+    counts = {teacher: count for _, teacher, count in told}
+    assert counts == {"alpha": 1.0, "beta": 0.0, "gamma": 2.0}
+    assert len(told) == 3  # all at the proxy site, or a teacher for every student

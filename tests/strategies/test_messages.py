@@ -40,6 +40,13 @@ def test_aids_of_a_job_arrive_by_name_and_to_the_bit() -> None:
     assert job.teachers == job.prototypes == {}
 
 
+def test_a_job_says_what_the_silos_of_its_teachers_annotate() -> None:
+    message = request(teaches={"b": ["guidewire"], "a": ()})
+    job = messages.unpack_job(message)
+    assert job.teaches == {"a": (), "b": ("guidewire",)}
+    assert messages.unpack_job(request()).teaches == {}
+
+
 def test_a_job_without_aids_has_none() -> None:
     assert messages.unpack_job(request()).aids == {}
     assert messages.unpack_job(request(aids={})).aids == {}

@@ -67,6 +67,7 @@ def test_all_mistakes_are_reported_together(
         ("fedefm.teach-on", "server"),
         ("fedefm.proxy-steps", -1),
         ("fedefm.distil-classes", "some"),
+        ("fedefm.teacher-classes", "unannotated"),
         ("fedefm.weight-temperature", 0.0),
         ("fedefm.weight-per", "pixel"),
         ("fedefm.score", "cosine"),
@@ -144,6 +145,14 @@ def test_frames_have_the_networks_size_unless_a_larger_one_is_asked_for(
         (
             {"fedefm.teach-on": "host", "fedefm.teachers": "global"},
             "needs fedefm.teachers = 'overseas'",
+        ),
+        (
+            {"fedefm.teacher-classes": "annotated", "fedefm.teachers": "global"},
+            "annotates; it needs fedefm.teach-on = 'proxy', or 'student'",
+        ),
+        (
+            {"fedefm.teacher-classes": "annotated", "fedefm.weight-scope": "loss"},
+            "and fedefm.weight-scope = 'teacher', got",
         ),
         ({"train.loss": "sam", "train.cldice-weight": 0.5}, "is for train.loss"),
         ({"strategy": "fedadam"}, "rival.server-learning-rate.*better 0.01 to 0.1"),

@@ -161,6 +161,8 @@ def test_rows_that_take_other_numbers_of_steps_are_named(tmp_path: Path) -> None
 REAL: dict[str, dict[str, Any]] = {
     "fedefm": {"train__steps": 2, "fedefm__feedback": "none", "fedefm__diagonal": True},
     "proxy": {"fedefm__teach_on": "proxy", "fedefm__proxy_steps": 3},
+    "by class": {"fedefm__teach_on": "proxy", "fedefm__teacher_classes": "annotated"},
+    "overseas by class": {"fedefm__teacher_classes": "annotated"},
     "gossip": {"strategy": "gossip", "rival__visit_steps": 2},
 }
 
