@@ -30,5 +30,6 @@ GUIDE = (
     "training, one silo after another, on the machine with other work beside it.",
     "**Dice against traffic**: means over seeds; bars are the sample standard "
     "deviation. The line holds the rows that none beats with the same bytes or fewer. "
-    "Left out are rows that send nothing and those judged by silos' own models.",
+    "Left out are rows that send nothing and those judged by silos' own models; an "
+    "oracle knows what no hospital does and is never on the line.",
 )

@@ -93,7 +93,13 @@ def draw_traffic(
     prices = prices_of(findings, scenario, sections)
     if len(prices) < 2:
         return None
-    best = frontier(prices)
+    oracles = {  # which know masks that no hospital has
+        row.name
+        for rows in sections.values()
+        for row in rows
+        if row.settings.get("fedefm.edge-weight") == "oracle"
+    }
+    best = frontier({one: prices[one] for one in prices if one not in oracles})
     wanted = dict.fromkeys([*highlighted(findings, scenario, sections), *best])
     styles = row_styles(findings, [name for name in wanted if name in prices])
     figure = Figure(figsize=(7.5, 5.6), layout="constrained")

@@ -83,8 +83,9 @@ def read(name: str) -> dict[str, Line]:
             ],
         ),
         (2, ["gaia/table_gaia-unseen-100_equal-steps.csv"]),
+        (3, ["labels/table_unseen-100-disjoint-labels_equal-steps.csv"]),
         (
-            3,
+            4,
             [
                 "ablation/table_unseen-100_ablation-of-the-gate.csv",
                 "ablation/table_unseen-100_ablation-of-fedefm.csv",
