@@ -174,10 +174,14 @@ class Panel:
     def _mean_weights(
         self, pairs: list[tuple[int, slice, Tensor]]
     ) -> dict[str, Tensor]:
-        found: dict[str, list[Tensor]] = {}
+        """Return the means over frames and taught classes; 0 for who teaches none."""
+        found: dict[str, list[Tensor]] = {name: [] for name in self._teachers}
         for row, _, weight in pairs:
-            found.setdefault(self._teachers[row], []).append(weight.detach().mean())
-        return {name: torch.stack(ones).mean() for name, ones in found.items()}
+            found[self._teachers[row]].append(weight.detach().mean())
+        return {
+            name: torch.stack(ones).mean() if ones else torch.zeros(())
+            for name, ones in found.items()
+        }
 
     def _score(
         self, student: SegmentationOutput, answers: Mapping[str, SegmentationOutput]
