@@ -1,4 +1,4 @@
-"""The tables of the README say what the committed results say."""
+"""The tables of the findings and the README say what the results say."""
 
 import csv
 from collections.abc import Callable, Mapping
@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
-RESULTS = ROOT / "experiments" / "results"
+from tests.experiments.study.documents import FINDINGS, README, RESULTS, tables
 
 Line = Mapping[str, str]
 
 
 def share(name: str) -> Callable[[Line], str]:
-    """Return how a README writes a share: percent, mean ± deviation."""
+    """Return how a table writes a share: percent, mean ± deviation."""
 
     def text(line: Line) -> str:
         mean, sd = line[f"{name} mean"], line[f"{name} sd"]
@@ -50,56 +49,58 @@ COLUMNS = {
 }
 
 
-def tables_of_readme(first: str) -> list[tuple[list[str], list[list[str]]]]:
-    """Return head and lines of the tables below "Against whom" that begin so."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.split("### Against whom", 1)[1].split("\n### ", 1)[0]
-    tables = []
-    for block in section.split("\n\n"):
-        lines = [
-            [cell.strip().strip("*") for cell in line.strip().strip("|").split("|")]
-            for line in block.splitlines()
-            if line.startswith("|")
-        ]
-        if lines and lines[0][0] == first:
-            tables.append((lines[0], lines[2:]))
-    return tables
-
-
 def read(name: str) -> dict[str, Line]:
     with (RESULTS / name).open(encoding="utf-8", newline="") as stream:
         return {line["row"]: line for line in csv.DictReader(stream)}
 
 
+STEPS = "small/table_unseen-100_equal-steps.csv"
+
+
 @pytest.mark.parametrize(
-    ("place", "files"),
+    ("document", "heading", "files"),
     [
-        (0, ["small/table_unseen-100_equal-steps.csv"]),
         (
-            1,
+            FINDINGS,
+            "## Four silos with nothing in common",
             [
+                STEPS,
                 "small/table_unseen-100_equal-traffic.csv",
                 "small/table_unseen-100_equal-length.csv",
             ],
         ),
-        (2, ["gaia/table_gaia-unseen-100_equal-steps.csv"]),
-        (3, ["labels/table_unseen-100-disjoint-labels_equal-steps.csv"]),
         (
-            4,
+            FINDINGS,
+            "## Eleven silos",
+            ["gaia/table_gaia-unseen-100_equal-steps.csv"],
+        ),
+        (
+            FINDINGS,
+            "## Silos that annotate different devices",
+            ["labels/table_unseen-100-disjoint-labels_equal-steps.csv"],
+        ),
+        (
+            FINDINGS,
+            "## What each part is worth",
             [
                 "ablation/table_unseen-100_ablation-of-the-gate.csv",
                 "ablation/table_unseen-100_ablation-of-fedefm.csv",
             ],
         ),
+        (README, "### Against whom", [STEPS]),
     ],
 )
-def test_every_cell_is_that_of_the_results(place: int, files: list[str]) -> None:
-    head, lines = tables_of_readme("row")[place]
+def test_every_cell_is_that_of_the_results(
+    document: Path, heading: str, files: list[str]
+) -> None:
+    found = tables(document, heading)
+    assert found
     known = {name: line for file in files for name, line in read(file).items()}
-    assert len(lines) > 3
-    for name, *cells in lines:
-        for heading, cell in zip(head[1:], cells, strict=True):
-            assert cell == COLUMNS[heading](known[name]), (name, heading)
+    for head, lines in found:
+        assert len(lines) > 3
+        for name, *cells in lines:
+            for column, cell in zip(head[1:], cells, strict=True):
+                assert cell == COLUMNS[column](known[name]), (name, column)
 
 
 METHODS = {
@@ -116,7 +117,8 @@ FGA_GATE = ", on FGA-Net's features of stride 2"
 
 
 def test_how_much_unseen_data_it_takes() -> None:
-    ((head, lines),) = tables_of_readme("network, unseen")
+    heading = "## How much unseen data it takes"
+    ((head, lines),) = tables(FINDINGS, heading, "network, unseen")
     assert head[1:] == list(METHODS)
     assert {name.split(",")[0] for name, *_ in lines} == {"sam-tiny", "small FGA-Net"}
     for name, *cells in lines:

@@ -1,0 +1,89 @@
+"""What the committed studies measured, and how the findings write it."""
+
+import csv
+from collections.abc import Callable, Iterator
+from functools import cache
+
+from experiments.study.statistics import paired_difference, student_interval
+from tests.experiments.study.documents import RESULTS
+
+HOME = "local, at home"
+GATE = "EMD-gated, standardised"
+OFTEN = "FedAvg, 4 times as often"
+RELAY = "relay, 8 times as often"
+WORST = "worst_site_dice"
+
+Seeds = dict[int, float]
+"""Points of Dice by seed."""
+
+Claims = Callable[[], Iterator[str]]
+"""Tells words that must stand in a section, with the numbers that were measured."""
+
+
+@cache
+def numbers(study: str) -> dict[tuple[str, ...], Seeds]:
+    """Return what was measured by scenario, row, part and measure."""
+    found: dict[tuple[str, ...], Seeds] = {}
+    with (RESULTS / study / "results.csv").open(encoding="utf-8", newline="") as stream:
+        for line in csv.DictReader(stream):
+            key = tuple(line[name] for name in ("scenario", "row", "part", "measure"))
+            if line["value"]:
+                found.setdefault(key, {})[int(line["seed"])] = float(line["value"])
+    return found
+
+
+def dice(
+    row: str,
+    study: str = "small",
+    part: str = "test",
+    measure: str = "dice",
+    scenario: str = "unseen 100",
+) -> Seeds:
+    values = numbers(study)[scenario, row, part, measure]
+    return {seed: 100 * value for seed, value in values.items()}
+
+
+def shots(row: str, count: int) -> Seeds:
+    return dice(row, part=f"few_shot/neuro/{count}")
+
+
+def ablation(row: str, measure: str = "dice") -> Seeds:
+    return dice(row, study="ablation", measure=measure)
+
+
+def mean(values: Seeds) -> str:
+    return f"{sum(values.values()) / len(values):.1f}"
+
+
+def gap(one: Seeds, other: Seeds) -> str:
+    """Return the paired difference."""
+    found = paired_difference(one, other)
+    assert found is not None
+    return f"{found.mean:.1f}"
+
+
+def ranged(one: Seeds, other: Seeds) -> str:
+    """Return the paired difference and the range that its seeds leave."""
+    found = paired_difference(one, other)
+    assert found is not None
+    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+
+
+def student(one: Seeds, other: Seeds) -> str:
+    """Return the 95 % interval of the difference by Student's t."""
+    ends = student_interval(one, other)
+    assert ends is not None
+    return f"t [{ends[0]:.1f}, {ends[1]:.1f}]"
+
+
+def wins(one: Seeds, other: Seeds) -> int:
+    return sum(one[seed] > other[seed] for seed in one.keys() & other.keys())
+
+
+def gigabytes(row: str, study: str = "small", scenario: str = "unseen 100") -> float:
+    """Return the traffic of a whole run, mean over seeds."""
+    rounds, each = (
+        numbers(study)[scenario, row, "cost", name]
+        for name in ("rounds", "mb_per_round")
+    )
+    return sum(rounds[seed] * each[seed] for seed in rounds) / len(rounds) / 1000

@@ -1,0 +1,156 @@
+"""What the findings say of the EMD, part by part, is what five seeds measured."""
+
+import csv
+from collections.abc import Iterator
+
+import pytest
+
+from tests.experiments.study.documents import FINDINGS, RESULTS, prose
+from tests.experiments.study.measured import (
+    GATE,
+    OFTEN,
+    WORST,
+    Claims,
+    Seeds,
+    ablation,
+    dice,
+    gap,
+    mean,
+    ranged,
+    student,
+    wins,
+)
+
+
+def the_gate() -> Iterator[str]:
+    gate, alike = ablation(GATE), ablation("EMD-gated, uniform gate")
+    chance, oracle = ablation("EMD-gated, random gate"), ablation("EMD-gated, oracle")
+    raw, centred = ablation("EMD-gated, raw EMD"), ablation("EMD-gated")
+    node = ablation(f"{GATE}, one node")
+    assert wins(gate, alike) == wins(gate, chance) == len(gate) == 5
+    assert wins(gate, node) == 3
+    points = ranged(gate, alike).replace(" ", " points ", 1)
+    yield (
+        f"It is {points} above teachers that count alike and {ranged(gate, chance)} "
+        f"above a random gate, in five of five seeds"
+    )
+    late = {seed: gate[seed] for seed in (3, 4)}
+    yield (
+        f"less in the two that came after it was designed (on average "
+        f"{gap(late, alike)} and {gap(late, chance)})"
+    )
+    yield ranged(oracle, gate).replace(" ", " above it ", 1)
+    yield f"({mean(raw)} and {mean(centred)} to the {mean(alike)} of teachers that"
+    yield (
+        ranged(gate, node).replace(" ", " lower ", 1) + ", in three of five seeds, "
+        "the worst silo "
+        f"{float(gap(ablation(GATE, WORST), ablation(f'{GATE}, one node', WORST))):.0f}"
+        " lower"
+    )
+    coarse, its_node = (
+        ablation(f"EMD-gated, stride 4{one}") for one in ("", ", one node")
+    )
+    seen, seen_coarse = (
+        dice(row, study="ablation", part="validation")[0]
+        for row in (GATE, "EMD-gated, stride 4")
+    )
+    transport = ranged(coarse, its_node)
+    yield (
+        f"choose by {seen_coarse - seen:.1f}, the gate is "
+        f"{ranged(gate, coarse)} lower and transport gains it {transport}"
+    )
+    small = ranged(dice(GATE), dice("FedAvg"))
+    yield f"they lie {small} above FedAvg and below averaging twice as often"
+
+
+def the_weight() -> Iterator[str]:
+    ours = ablation("FedEFM")
+    flat, chance = ablation("w = 1"), ablation("w = random")
+    yield f"{ranged(flat, ours)} and {ranged(chance, ours)} to w = EMD"
+    eight = ablation("grid 8 × 8 of stride 4")
+    assert float(gap(ours, eight)) > 0
+    yield f"it is {ranged(ours, eight)} lower"
+    same = ("grid 1 × 1", "grid 6 × 6", "cross-reference masses", "EMD gradient: flow")
+    for row in same:
+        assert abs(float(gap(ablation(row), ours))) <= 0.2, row
+    for row in ("T = 4", "beta = 0.5"):
+        assert abs(float(gap(ablation(row), ours))) <= 1.0, row
+
+
+def what_carries_fedefm() -> Iterator[str]:
+    ours = ablation("FedEFM")
+    nothing, half = ablation("nothing is fed back"), ablation("feedback of neighbours")
+    yield f"without it the mean is no model ({mean(nothing)})"
+    yield ranged(ours, half).replace(" ", " points ", 1) + " are lost"
+    abroad, distilled = ablation("overseas off"), ablation("distillation off")
+    yield f"({ranged(ours, abroad)} and {ranged(ours, distilled)})"
+
+
+def silos_that_annotate_different_devices() -> Iterator[str]:
+    def labels(row: str) -> Seeds:
+        found = dice(row, study="labels", scenario="unseen 100, disjoint labels")
+        assert len(found) == 5
+        return found
+
+    tour, often, average = labels("tour"), labels(OFTEN), labels("FedAvg")
+    pooled, ours = labels("pooled"), labels("FedEFM")
+    assert (wins(tour, average), wins(tour, often), wins(ours, average)) == (5, 4, 4)
+    yield (
+        f"{gap(tour, pooled)} ({student(tour, pooled)}), {gap(tour, average)} "
+        f"({student(tour, average)}) above FedAvg in five of five seeds, "
+        f"{gap(tour, often)} ({student(tour, often)}) above averaging 4 times as often"
+    )
+    yield f"**FedEFM** is {ranged(ours, average)} above FedAvg in four of five seeds"
+    for row in ("FedEFM, unannotated classes only", "FedEFM of annotators"):
+        assert abs(float(gap(ours, labels(row)))) < 1
+
+
+def gates_where_silos_annotate_different_devices() -> Iterator[str]:
+    def labels(row: str) -> Seeds:
+        return dice(row, study="labels", scenario="unseen 100, disjoint labels")
+
+    gate, node = labels(GATE), labels(f"{GATE}, one node")
+    alike, chance = labels("EMD-gated, uniform gate"), labels("EMD-gated, random gate")
+    above = ranged(labels("EMD-gated, oracle"), gate).replace(" ", " points ", 1)
+    yield f"A gate that knew the truth would be worth {above}"
+    yield (
+        f"level with FedAvg ({ranged(gate, labels('FedAvg'))}), with a random gate "
+        f"({ranged(gate, chance)}) and with its twin of one node "
+        f"({ranged(gate, node)}), and {ranged(gate, alike)} above teachers that count"
+    )
+    name = "gate of annotators"
+    ours, our_alike = labels(f"EMD {name}"), labels(f"uniform {name}")
+    assert wins(our_alike, alike) == 5
+    yield (
+        f"gain {ranged(our_alike, alike)} by it, in five of five seeds, the gate "
+        f"{ranged(ours, gate)}; it then is {ranged(ours, labels(f'random {name}'))} "
+        f"above a random one, {ranged(ours, our_alike)} above teachers that count "
+        f"alike and {ranged(ours, labels(f'EMD {name}, one node'))} above one node"
+    )
+
+
+CLAIMS = {
+    the_gate: "## What each part is worth",
+    the_weight: "## What each part is worth",
+    what_carries_fedefm: "## What each part is worth",
+    silos_that_annotate_different_devices: "## Silos that annotate different devices",
+    gates_where_silos_annotate_different_devices: (
+        "## Silos that annotate different devices"
+    ),
+}
+
+
+@pytest.mark.parametrize("claims", CLAIMS, ids=lambda one: str(one.__name__))
+def test_the_sentences_say_what_was_measured(claims: Claims) -> None:
+    said = prose(FINDINGS, CLAIMS[claims])
+    for claim in claims():
+        assert claim in said
+
+
+def test_the_gate_collapsed_where_teachers_taught_what_they_never_heard_of() -> None:
+    found: dict[str, list[float]] = {}
+    with (RESULTS / "labels" / "tuning.csv").open(encoding="utf-8") as stream:
+        for line in csv.DictReader(stream):
+            found.setdefault(line["row"], []).append(float(line["validation dice"]))
+    assert sum(one < 0.2 for one in found[GATE]) == 2
+    assert min(found["EMD gate of annotators"]) > 0.57

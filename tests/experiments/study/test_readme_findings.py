@@ -1,0 +1,102 @@
+"""What the README says of the studies is what they measured."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.experiments.study.documents import README, prose
+from tests.experiments.study.measured import (
+    GATE,
+    OFTEN,
+    RELAY,
+    Claims,
+    ablation,
+    dice,
+    gap,
+    gigabytes,
+    numbers,
+    ranged,
+    shots,
+    student,
+    wins,
+)
+
+SCENARIOS = {
+    "small": "unseen 100",
+    "unseen": "unseen 50",
+    "gaia": "Gaia, unseen 100",
+    "labels": "unseen 100, disjoint labels",
+}
+
+
+def the_tour() -> Iterator[str]:
+    tour, average = dice("tour"), dice("FedAvg")
+    times = gigabytes("tour") / gigabytes("FedAvg")
+    yield (
+        f"{gap(tour, dice(RELAY))} points ({student(tour, dice(RELAY))}) above the "
+        f"next and level with pooled training, at {times:.0f} times FedAvg's traffic"
+    )
+    short, long = dice("tour, traffic of FedAvg"), dice("tour, as long as FedAvg")
+    yield f"it is {gap(short, average)} points above FedAvg, in FedAvg's time below"
+    assert float(gap(dice(OFTEN), long)) > 0
+
+
+def the_gate() -> Iterator[str]:
+    gate, alike = ablation(GATE), ablation("EMD-gated, uniform gate")
+    points = ranged(gate, alike).replace(" ", " points ", 1)
+    assert wins(gate, alike) == 5
+    yield f"{points} above teachers that count alike, in five of five seeds"
+    assert float(gap(dice("FedAvg, 2 times as often"), dice(GATE))) > 0
+
+
+def the_weight() -> Iterator[str]:
+    ours = ablation("FedEFM")
+    for row in ("w = 1", "w = random"):
+        assert abs(float(gap(ablation(row), ours))) <= 0.1, row
+    points = ranged(dice("FedEFM"), dice("FedAvg")).replace(" ", " points ", 1)
+    yield f"FedEFM is {points} above FedAvg"
+
+
+def few_shots() -> Iterator[str]:
+    tour = shots("tour", 5)
+    yield (
+        f"the tour is a start {gap(tour, shots('random', 5))} points above a random "
+        f"one with 5 frames"
+    )
+    for row in ("pooled", OFTEN):
+        assert abs(float(gap(tour, shots(row, 5)))) < 1, row
+
+
+CLAIMS = the_tour, the_gate, the_weight, few_shots
+
+
+@pytest.mark.parametrize("claims", CLAIMS, ids=lambda one: str(one.__name__))
+def test_the_sentences_say_what_was_measured(claims: Claims) -> None:
+    said = prose(README, "### Against whom")
+    for claim in claims():
+        assert claim in said
+
+
+@pytest.mark.parametrize("study", SCENARIOS)
+def test_the_tour_beats_every_federation_there(study: str) -> None:
+    means = {
+        row: sum(values.values()) / len(values)
+        for (scenario, row, part, measure), values in numbers(study).items()
+        if (scenario, part, measure) == (SCENARIOS[study], "test", "dice")
+        and not row.startswith("pooled")
+        and not row.endswith(("at home", "oracle"))
+    }
+    assert len(means) > 7
+    assert max(means, key=lambda row: means[row]) == "tour"
+
+
+def test_seeds_of_the_studies() -> None:
+    said = "three seeds for methods, five for what is said of the EMD"
+    assert said in prose(README, "### Against whom")
+    for study, count in {
+        **dict.fromkeys(SCENARIOS, 3),
+        "ablation": 5,
+        "labels": 5,
+    }.items():
+        gate = dice(GATE, study=study, scenario=SCENARIOS.get(study, "unseen 100"))
+        assert len(gate) == count, study
