@@ -49,6 +49,7 @@ data_app = typer.Typer(
     help="Look at the data of a site before it trains.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
 )
 
 FolderArgument = Annotated[

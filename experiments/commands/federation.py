@@ -49,6 +49,7 @@ federation_app = typer.Typer(
     help="The server of a provisioned federation: start it, register sites, run.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
 )
 console = Console()
 errors = Console(stderr=True)

@@ -15,6 +15,7 @@ models_app = typer.Typer(
     help="The model registry: names and aliases for finished models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
 )
 
 RegistryOption = Annotated[

@@ -49,6 +49,7 @@ provision_app = typer.Typer(
     help="Keys, certificates and a kit for every hospital: endofed provision FILE.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
 )
 console = Console()
 

@@ -39,6 +39,7 @@ site_app = typer.Typer(
     help="A hospital's part in a federation: check, key, approval, dry run, start.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
 )
 console = Console()
 

@@ -21,6 +21,8 @@ def test_the_help_says_of_a_command_what_it_says_of_itself(name: str) -> None:
     assert (command.help or "").split("\n\n")[0].replace("\n", " ") == ENTRIES[
         name
     ].help
+    # A shell would complete the group by its name alone, which is no program.
+    assert "install_completion" not in {one.name for one in command.params}
 
 
 def test_help_and_mistyped_names_need_no_torch() -> None:
