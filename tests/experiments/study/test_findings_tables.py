@@ -103,6 +103,17 @@ def test_every_cell_is_that_of_the_results(
                 assert cell == COLUMNS[column](known[name]), (name, column)
 
 
+def test_what_a_start_is_worth_with_few_shots() -> None:
+    ((head, lines),) = tables(FINDINGS, "## Four silos with nothing in common", "start")
+    assert head[1:] == ["1", "5", "10", "20", "50"]
+    known = read(STEPS)
+    for name, *cells in lines:
+        for count, cell in zip(head[1:], cells, strict=True):
+            wanted = share(f"few_shot/neuro/{count}/dice")(known[name])
+            assert cell == wanted, (name, count)
+    assert {"random", "local", "FedAvg", "FedEFM"} < {name for name, *_ in lines}
+
+
 METHODS = {
     "FedAvg": "FedAvg",
     "FedEFM": "FedEFM",
