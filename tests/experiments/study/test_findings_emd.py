@@ -9,6 +9,7 @@ from tests.experiments.study.documents import FINDINGS, RESULTS, prose
 from tests.experiments.study.measured import (
     GATE,
     OFTEN,
+    UNANNOTATED,
     WORST,
     Claims,
     Seeds,
@@ -18,6 +19,7 @@ from tests.experiments.study.measured import (
     mean,
     ranged,
     student,
+    unannotated_machines,
     wins,
 )
 
@@ -129,7 +131,59 @@ def gates_where_silos_annotate_different_devices() -> Iterator[str]:
     )
 
 
+def frames_that_nobody_has_annotated() -> Iterator[str]:
+    def both(row: str) -> Seeds:
+        found = dice(row, study="unannotated", scenario=UNANNOTATED)
+        assert len(found) == 5
+        return found
+
+    def second(row: str) -> str:
+        return ranged(there, unannotated_machines(row))
+
+    gate, there = both("EMD gate"), unannotated_machines("EMD gate")
+    for row in ("uniform gate", "random gate"):
+        assert wins(gate, both(row)) == 5
+        assert wins(there, unannotated_machines(row)) == 5
+    assert wins(there, unannotated_machines("FedAvg")) == 4
+    yield (
+        f"There it is {second('uniform gate').replace(' ', ' points ', 1)} above "
+        f"teachers that count alike and {second('random gate')} above a random gate, "
+        f"in five of five seeds, and {second('FedAvg')} above FedAvg in four"
+    )
+    yield (
+        f"it is {ranged(gate, both('uniform gate'))} and "
+        f"{ranged(gate, both('random gate'))} above these controls, again in five of "
+        f"five, but {ranged(both('FedAvg'), gate)} *below* FedAvg"
+    )
+    node = "EMD gate, one node"
+    assert wins(there, unannotated_machines(node)) == 4
+    assert wins(gate, both(node)) == 3
+    yield (
+        f"one node a frame is {second(node)} lower on unannotated machines, in four "
+        f"of five seeds, and {ranged(gate, both(node))} over all frames, in three"
+    )
+    simulated = "labelled simulated frames"
+    above = {
+        row: (ranged(unannotated_machines(row), there), ranged(both(row), gate))
+        for row in (OFTEN, simulated)
+    }
+    yield (
+        f"4 times as often is {above[OFTEN][0]} above it on unannotated machines and "
+        f"{above[OFTEN][1]} over all frames, labelled simulated frames "
+        f"{above[simulated][0]} and {above[simulated][1]}."
+    )
+    yield f"the gate is {second('EMD gate on simulated frames')} lower on unannotated"
+    tour, pooled, often = both("tour"), both("pooled"), both(OFTEN)
+    assert wins(tour, often) == 5
+    yield (
+        f"{gap(tour, pooled)} ({student(tour, pooled)}) to pooled training, "
+        f"{gap(tour, often)} ({student(tour, often)}) above averaging"
+    )
+    yield f"is {ranged(both('FedEFM'), both('FedAvg'))} above FedAvg"
+
+
 CLAIMS = {
+    frames_that_nobody_has_annotated: "## Frames that nobody has annotated",
     the_gate: "## What each part is worth",
     the_weight: "## What each part is worth",
     what_carries_fedefm: "## What each part is worth",
