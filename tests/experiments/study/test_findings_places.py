@@ -85,10 +85,26 @@ def eleven_silos() -> Iterator[str]:
     yield f"{ranged(often, ours)} above FedEFM and {ranged(often, gate)} above the gate"
 
 
+def gates_of_eleven_silos() -> Iterator[str]:
+    def gaia(row: str) -> Seeds:
+        return dice(row, study="gaia", scenario="Gaia, unseen 100")
+
+    gate, node = gaia(GATE), gaia(f"{GATE}, one node")
+    alike = gaia("EMD-gated, uniform gate")
+    assert wins(gate, alike) == wins(gate, node) == len(gate) == 3
+    yield (
+        f"the gate is {ranged(gate, alike).replace(' ', ' points ', 1)} above teachers "
+        f"that count alike ({student(gate, alike)}) and {ranged(gate, node)} above its "
+        f"twin of one node ({student(gate, node)}), in three of three seeds"
+    )
+    yield f"do harm: {ranged(gaia('FedAvg'), alike)} below FedAvg"
+
+
 CLAIMS = {
     how_much_unseen_data_it_takes: "## How much unseen data it takes",
     fga_net: "## How much unseen data it takes",
     eleven_silos: "## Eleven silos",
+    gates_of_eleven_silos: "## Eleven silos",
 }
 
 
