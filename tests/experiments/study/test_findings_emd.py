@@ -142,7 +142,7 @@ def frames_that_nobody_has_annotated() -> Iterator[str]:
 
     gate, there = both("EMD gate"), unannotated_machines("EMD gate")
     for row in ("uniform gate", "random gate"):
-        assert wins(gate, both(row)) == 5
+        assert wins(gate, both(row)) == 3
         assert wins(there, unannotated_machines(row)) == 5
     assert wins(there, unannotated_machines("FedAvg")) == 4
     yield (
@@ -150,10 +150,12 @@ def frames_that_nobody_has_annotated() -> Iterator[str]:
         f"teachers that count alike and {second('random gate')} above a random gate, "
         f"in five of five seeds, and {second('FedAvg')} above FedAvg in four"
     )
+    alike = unannotated_machines("uniform gate")
+    yield f"do harm, {ranged(unannotated_machines('FedAvg'), alike)} below FedAvg"
     yield (
-        f"it is {ranged(gate, both('uniform gate'))} and "
-        f"{ranged(gate, both('random gate'))} above these controls, again in five of "
-        f"five, but {ranged(both('FedAvg'), gate)} *below* FedAvg"
+        f"the gate is {ranged(gate, both('uniform gate'))} and "
+        f"{ranged(gate, both('random gate'))} above these controls, in three of five, "
+        f"and {ranged(both('FedAvg'), gate)} *below* FedAvg"
     )
     node = "EMD gate, one node"
     assert wins(there, unannotated_machines(node)) == 4

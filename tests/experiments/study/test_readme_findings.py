@@ -55,6 +55,13 @@ def the_gate() -> Iterator[str]:
         f"has annotated a frame {ranged(there, chance)}, both in five of five seeds"
     )
     assert float(gap(unannotated_machines(OFTEN), there)) > 0
+    eleven, eleven_alike, often = (
+        dice(row, study="gaia", scenario=SCENARIOS["gaia"])
+        for row in (GATE, "EMD-gated, uniform gate", OFTEN)
+    )
+    assert wins(eleven, eleven_alike) == len(eleven) == 3
+    yield f"eleven silos {ranged(eleven, eleven_alike)} in three of three"
+    assert float(gap(often, eleven)) > 0
     assert float(gap(dice("FedAvg, 2 times as often"), dice(GATE))) > 0
 
 
