@@ -99,3 +99,23 @@ def gigabytes(row: str, study: str = "small", scenario: str = "unseen 100") -> f
         for name in ("rounds", "mb_per_round")
     )
     return sum(rounds[seed] * each[seed] for seed in rounds) / len(rounds) / 1000
+
+
+def transport() -> list[list[float]]:
+    """Return what every gate gains over its twin of one node, seed by seed."""
+    labels, gaia = "unseen 100, disjoint labels", "Gaia, unseen 100"
+    gates = [
+        ("ablation", GATE, "unseen 100"),
+        ("ablation", "EMD-gated, stride 4", "unseen 100"),
+        ("labels", GATE, labels),
+        ("labels", "EMD gate of annotators", labels),
+        ("unannotated", "EMD gate", UNANNOTATED),
+        ("gaia", GATE, gaia),
+    ]
+    found = []
+    for study, row, scenario in gates:
+        gate = dice(row, study=study, scenario=scenario)
+        node = dice(f"{row}, one node", study=study, scenario=scenario)
+        assert gate.keys() == node.keys()
+        found.append([gate[seed] - node[seed] for seed in gate])
+    return found

@@ -78,6 +78,9 @@ def the_tour_and_the_emd() -> Iterator[str]:
         f"gating them makes {mean(gated)}, all alike {mean(alike)} and none at all "
         f"{mean(eight)}, seed by seed {ranged(gated, alike)} and {ranged(gated, eight)}"
     )
+    two = ablation("tour")
+    assert wins(two, eight) == len(two) == 5
+    yield f"two steps are {ranged(two, eight)} above eight, in five of five seeds"
 
 
 def at_home() -> Iterator[str]:
