@@ -81,6 +81,9 @@ def the_tour_and_the_emd() -> Iterator[str]:
     two = ablation("tour")
     assert wins(two, eight) == len(two) == 5
     yield f"two steps are {ranged(two, eight)} above eight, in five of five seeds"
+    snapshots = ablation("tour, mean of its snapshots")
+    assert len(snapshots) == 5
+    yield f"very last changes nothing ({ranged(two, snapshots)})"
 
 
 def at_home() -> Iterator[str]:
