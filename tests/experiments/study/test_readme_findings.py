@@ -60,7 +60,7 @@ def the_gate() -> Iterator[str]:
         for row in (GATE, "EMD-gated, uniform gate", OFTEN)
     )
     assert wins(eleven, eleven_alike) == len(eleven) == 3
-    yield f"eleven silos {ranged(eleven, eleven_alike)} in three of three"
+    yield f"looks the same ({ranged(eleven, eleven_alike)}, three seeds only)"
     assert float(gap(often, eleven)) > 0
     assert float(gap(dice("FedAvg, 2 times as often"), dice(GATE))) > 0
 
