@@ -1,5 +1,6 @@
 """The README and the findings as a test reads them: sections, tables and sentences."""
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def prose(document: Path, heading: str) -> str:
     """Return the sentences of a section in one line, its tables left out."""
     lines = section(document, heading).splitlines()
     return " ".join(" ".join(one for one in lines if not one.startswith("|")).split())
+
+
+def unsaid(document: Path, heading: str, claims: Iterable[str]) -> list[str]:
+    """Return the claims that the sentences of a section do not make."""
+    said = prose(document, heading)
+    return [claim for claim in claims if claim not in said]
 
 
 def tables(document: Path, heading: str, first: str = "row") -> list[Table]:
