@@ -41,16 +41,12 @@ from experiments.commands.folder_options import (
     label_map,
     one_of,
 )
+from experiments.commands.groups import command_group
 from server.journal import write_json
 
 ERRORS_FOUND = 1
 
-data_app = typer.Typer(
-    help="Look at the data of a site before it trains.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+data_app = command_group("Look at the data of a site before it trains.")
 
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder with the data of the site.")

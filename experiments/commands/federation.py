@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from experiments.commands.errors import user_errors
+from experiments.commands.groups import command_group
 from experiments.commands.run_options import ConfigOption, SetOption
 from experiments.deployment.app_digest import app_digest
 from experiments.deployment.centre import (
@@ -45,11 +46,8 @@ from strategies.settings import SettingsError
 FAILED = 1
 STATUS_WIDTH = 130  # characters: of the table, where the terminal is not wider
 
-federation_app = typer.Typer(
-    help="The server of a provisioned federation: start it, register sites, run.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
+federation_app = command_group(
+    "The server of a provisioned federation: start it, register sites, run."
 )
 console = Console()
 errors = Console(stderr=True)

@@ -12,6 +12,8 @@ import click
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from experiments.commands.groups import command_group
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -72,13 +74,7 @@ def lazy_app(text: str, entries: Mapping[str, Entry]) -> typer.Typer:
         entries: By the commands' names, in the order of the help.
     """
     group = type("LazyGroup", (LazyGroup,), {"entries": entries})
-    app = typer.Typer(
-        cls=group,
-        help=text,
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        add_completion=False,
-    )
+    app = command_group(text, cls=group)
     app.callback(help=text)(_nothing)
     return app
 

@@ -9,14 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.commands.errors import user_errors
+from experiments.commands.groups import command_group
 from experiments.registry import ADDRESS_VARIABLE, list_models, register_model
 
-models_app = typer.Typer(
-    help="The model registry: names and aliases for finished models.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+models_app = command_group("The model registry: names and aliases for finished models.")
 
 RegistryOption = Annotated[
     str,

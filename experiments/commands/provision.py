@@ -12,6 +12,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from experiments.commands.errors import user_errors
+from experiments.commands.groups import command_group
 from experiments.deployment.federation_file import read_plan, read_text
 from experiments.deployment.provision import provision
 from experiments.deployment.provision_changes import (
@@ -44,12 +45,9 @@ class ProvisionGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-provision_app = typer.Typer(
+provision_app = command_group(
+    "Keys, certificates and a kit for every hospital: endofed provision FILE.",
     cls=ProvisionGroup,
-    help="Keys, certificates and a kit for every hospital: endofed provision FILE.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
 )
 console = Console()
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from clients.data.errors import DataError
 from clients.site_file import SiteFile
 from experiments.commands.errors import user_errors
+from experiments.commands.groups import command_group
 from experiments.deployment.approval import approve
 from experiments.deployment.kit import PLAIN, SECRET, write_file
 from experiments.deployment.node_keys import make_node_key
@@ -35,11 +36,8 @@ if TYPE_CHECKING:
 FAILED = 1
 MOST_NAMES = 30
 
-site_app = typer.Typer(
-    help="A hospital's part in a federation: check, key, approval, dry run, start.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
+site_app = command_group(
+    "A hospital's part in a federation: check, key, approval, dry run, start."
 )
 console = Console()
 
