@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments" / "results"
 README = ROOT / "README.md"
 FINDINGS = RESULTS / "FINDINGS.md"

@@ -3,14 +3,15 @@
 import csv
 import json
 import statistics
-from pathlib import Path
 from typing import Any
 
 import pytest
 from scipy.stats import t as student
 
-ROOT = Path(__file__).parents[2]
-RUNS = ROOT / "experiments" / "results" / "front_page"
+from tests.experiments.documents import README, RESULTS, prose, tables
+
+HEADING = "## What came out"
+RUNS = RESULTS / "front_page"
 CLASS_COLUMNS = {
     "Dice": ("pooled.dice", 3),
     "IoU": ("pooled.iou", 3),
@@ -22,27 +23,10 @@ CLASS_COLUMNS = {
 }
 
 
-def section() -> str:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return text.split("## What came out", 1)[1].split("\n## ", 1)[0]
-
-
-def prose() -> str:
-    """Return the front page without its line breaks."""
-    return " ".join(section().split())
-
-
 def table(first: str) -> list[dict[str, str]]:
-    """Return the table whose first heading begins with these words."""
-    for block in section().split("\n\n"):
-        lines = [
-            [cell.strip() for cell in line.strip("|").split("|")]
-            for line in block.splitlines()
-            if line.startswith("|")
-        ]
-        if lines and lines[0][0].startswith(first):
-            return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
-    raise AssertionError(first)
+    """Return the lines of the table whose first column is headed so."""
+    ((head, lines),) = tables(README, HEADING, first)
+    return [dict(zip(head, line, strict=True)) for line in lines]
 
 
 def result(run: str) -> dict[str, Any]:
@@ -124,7 +108,9 @@ def test_the_foundation_untouched_was_best_twice() -> None:
         if key[1] != "random"
     ]
     assert (len(chosen), len(mine), mine.count("0")) == (18, 9, 2)
-    assert "In two of nine runs the untouched foundation was the best choice" in prose()
+    assert "In two of nine runs the untouched foundation was the best choice" in prose(
+        README, HEADING
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,7 +124,9 @@ def test_the_foundation_untouched_was_best_twice() -> None:
 )
 def test_every_strategy(row: str, run: str) -> None:
     (line,) = (
-        one for one in table("strategy") if next(iter(one.values())).startswith(row)
+        one
+        for one in table("strategy (`endofed simulate …`)")
+        if next(iter(one.values())).startswith(row)
     )
     scores = result(run)["global"]
     sent = sum(
@@ -159,9 +147,9 @@ def test_what_the_score_says() -> None:
     climbs = f"climbs from {first:.1f} to {last:.1f}"
     said = f"{100 * shares['round']:.0f} % of its variance is the round, "
     said += f"{100 * shares['host+student+pair']:.0f} % which silo and which teacher"
-    assert climbs in prose()
-    assert said in prose()
-    assert f"{100 * shares['rest']:.0f} % the rest" in prose()
+    assert climbs in prose(README, HEADING)
+    assert said in prose(README, HEADING)
+    assert f"{100 * shares['rest']:.0f} % the rest" in prose(README, HEADING)
 
 
 def test_the_runs_are_those_that_the_commands_make() -> None:

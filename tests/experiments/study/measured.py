@@ -4,14 +4,23 @@ import csv
 from collections.abc import Callable, Iterator
 from functools import cache
 
-from experiments.study.statistics import paired_difference, student_interval
-from tests.experiments.study.documents import RESULTS
+from experiments.study.statistics import Difference, paired_difference, student_interval
+from tests.experiments.documents import RESULTS
 
 HOME = "local, at home"
 GATE = "EMD-gated, standardised"
 OFTEN = "FedAvg, 4 times as often"
 RELAY = "relay, 8 times as often"
 WORST = "worst_site_dice"
+
+SCENARIOS = {
+    "small": "unseen 100",
+    "ablation": "unseen 100",
+    "gaia": "Gaia, unseen 100",
+    "labels": "unseen 100, disjoint labels",
+    "unannotated": "unseen 100, half of the machines annotated",
+}
+"""The scenario of a study that has but one."""
 
 Seeds = dict[int, float]
 """Points of Dice by seed."""
@@ -37,9 +46,10 @@ def dice(
     study: str = "small",
     part: str = "test",
     measure: str = "dice",
-    scenario: str = "unseen 100",
+    scenario: str | None = None,
 ) -> Seeds:
-    values = numbers(study)[scenario, row, part, measure]
+    """Return what a row has; the scenario may be left out where a study has one."""
+    values = numbers(study)[scenario or SCENARIOS[study], row, part, measure]
     return {seed: 100 * value for seed, value in values.items()}
 
 
@@ -51,14 +61,10 @@ def ablation(row: str, measure: str = "dice") -> Seeds:
     return dice(row, study="ablation", measure=measure)
 
 
-UNANNOTATED = "unseen 100, half of the machines annotated"
-
-
 def unannotated_machines(row: str) -> Seeds:
     """Return Dice on the second machines of `unannotated`, mean of the four."""
     parts = [
-        dice(row, "unannotated", f"unseen/random-{number}", scenario=UNANNOTATED)
-        for number in (4, 5, 6, 7)
+        dice(row, "unannotated", f"unseen/random-{number}") for number in (4, 5, 6, 7)
     ]
     return {seed: sum(one[seed] for one in parts) / 4 for seed in parts[0]}
 
@@ -67,18 +73,28 @@ def mean(values: Seeds) -> str:
     return f"{sum(values.values()) / len(values):.1f}"
 
 
+def difference(one: Seeds, other: Seeds) -> Difference:
+    found = paired_difference(one, other)
+    assert found is not None
+    return found
+
+
 def gap(one: Seeds, other: Seeds) -> str:
     """Return the paired difference."""
-    found = paired_difference(one, other)
-    assert found is not None
-    return f"{found.mean:.1f}"
+    return f"{difference(one, other).mean:.1f}"
 
 
-def ranged(one: Seeds, other: Seeds) -> str:
-    """Return the paired difference and the range that its seeds leave."""
-    found = paired_difference(one, other)
-    assert found is not None
-    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+def ranged(one: Seeds, other: Seeds, unit: str = "") -> str:
+    """Return the paired difference and the range that its seeds leave.
+
+    Args:
+        one: Dice of a row.
+        other: Of what it is compared with.
+        unit: A word behind the difference.
+    """
+    found = difference(one, other)
+    words = f"{found.mean:.1f} {unit}".strip()
+    return f"{words} [{found.low:.1f}, {found.high:.1f}]"
 
 
 def student(one: Seeds, other: Seeds) -> str:
@@ -92,10 +108,10 @@ def wins(one: Seeds, other: Seeds) -> int:
     return sum(one[seed] > other[seed] for seed in one.keys() & other.keys())
 
 
-def gigabytes(row: str, study: str = "small", scenario: str = "unseen 100") -> float:
-    """Return the traffic of a whole run, mean over seeds."""
+def gigabytes(row: str) -> float:
+    """Return the traffic of a whole run of `small`, mean over seeds."""
     rounds, each = (
-        numbers(study)[scenario, row, "cost", name]
+        numbers("small")[SCENARIOS["small"], row, "cost", name]
         for name in ("rounds", "mb_per_round")
     )
     return sum(rounds[seed] * each[seed] for seed in rounds) / len(rounds) / 1000
@@ -103,19 +119,17 @@ def gigabytes(row: str, study: str = "small", scenario: str = "unseen 100") -> f
 
 def transport() -> list[list[float]]:
     """Return what every gate gains over its twin of one node, seed by seed."""
-    labels, gaia = "unseen 100, disjoint labels", "Gaia, unseen 100"
     gates = [
-        ("ablation", GATE, "unseen 100"),
-        ("ablation", "EMD-gated, stride 4", "unseen 100"),
-        ("labels", GATE, labels),
-        ("labels", "EMD gate of annotators", labels),
-        ("unannotated", "EMD gate", UNANNOTATED),
-        ("gaia", GATE, gaia),
+        ("ablation", GATE),
+        ("ablation", "EMD-gated, stride 4"),
+        ("labels", GATE),
+        ("labels", "EMD gate of annotators"),
+        ("unannotated", "EMD gate"),
+        ("gaia", GATE),
     ]
     found = []
-    for study, row, scenario in gates:
-        gate = dice(row, study=study, scenario=scenario)
-        node = dice(f"{row}, one node", study=study, scenario=scenario)
+    for study, row in gates:
+        gate, node = dice(row, study), dice(f"{row}, one node", study)
         assert gate.keys() == node.keys()
         found.append([gate[seed] - node[seed] for seed in gate])
     return found

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.experiments.study.documents import FINDINGS, RESULTS, unsaid
+from tests.experiments.documents import FINDINGS, RESULTS, unsaid
 from tests.experiments.study.measured import (
     GATE,
     OFTEN,
-    UNANNOTATED,
     WORST,
     Claims,
     Seeds,
@@ -32,7 +31,7 @@ def the_gate() -> Iterator[str]:
     node = ablation(f"{GATE}, one node")
     assert wins(gate, alike) == wins(gate, chance) == len(gate) == 5
     assert wins(gate, node) == 3
-    points = ranged(gate, alike).replace(" ", " points ", 1)
+    points = ranged(gate, alike, "points")
     yield (
         f"It is {points} above teachers that count alike and {ranged(gate, chance)} "
         f"above a random gate, in five of five seeds"
@@ -42,10 +41,10 @@ def the_gate() -> Iterator[str]:
         f"less in the two that came after it was designed (on average "
         f"{gap(late, alike)} and {gap(late, chance)})"
     )
-    yield ranged(oracle, gate).replace(" ", " above it ", 1)
+    yield ranged(oracle, gate, "above it")
     yield f"({mean(raw)} and {mean(centred)} to the {mean(alike)} of teachers that"
     yield (
-        ranged(gate, node).replace(" ", " lower ", 1) + ", in three of five seeds, "
+        ranged(gate, node, "lower") + ", in three of five seeds, "
         "the worst silo "
         f"{float(gap(ablation(GATE, WORST), ablation(f'{GATE}, one node', WORST))):.0f}"
         " lower"
@@ -57,10 +56,10 @@ def the_gate() -> Iterator[str]:
         dice(row, study="ablation", part="validation")[0]
         for row in (GATE, "EMD-gated, stride 4")
     )
-    transport = ranged(coarse, its_node)
     yield (
         f"choose by {seen_coarse - seen:.1f}, the gate is "
-        f"{ranged(gate, coarse)} lower and transport gains it {transport}"
+        f"{ranged(gate, coarse)} lower and transport gains it "
+        f"{ranged(coarse, its_node)}"
     )
     small = ranged(dice(GATE), dice("FedAvg"))
     yield f"they lie {small} above FedAvg and below averaging twice as often"
@@ -95,14 +94,14 @@ def what_carries_fedefm() -> Iterator[str]:
     ours = ablation("FedEFM")
     nothing, half = ablation("nothing is fed back"), ablation("feedback of neighbours")
     yield f"without it the mean is no model ({mean(nothing)})"
-    yield ranged(ours, half).replace(" ", " points ", 1) + " are lost"
+    yield ranged(ours, half, "points") + " are lost"
     abroad, distilled = ablation("overseas off"), ablation("distillation off")
     yield f"({ranged(ours, abroad)} and {ranged(ours, distilled)})"
 
 
 def silos_that_annotate_different_devices() -> Iterator[str]:
     def labels(row: str) -> Seeds:
-        found = dice(row, study="labels", scenario="unseen 100, disjoint labels")
+        found = dice(row, study="labels")
         assert len(found) == 5
         return found
 
@@ -121,11 +120,11 @@ def silos_that_annotate_different_devices() -> Iterator[str]:
 
 def gates_where_silos_annotate_different_devices() -> Iterator[str]:
     def labels(row: str) -> Seeds:
-        return dice(row, study="labels", scenario="unseen 100, disjoint labels")
+        return dice(row, study="labels")
 
     gate, node = labels(GATE), labels(f"{GATE}, one node")
     alike, chance = labels("EMD-gated, uniform gate"), labels("EMD-gated, random gate")
-    above = ranged(labels("EMD-gated, oracle"), gate).replace(" ", " points ", 1)
+    above = ranged(labels("EMD-gated, oracle"), gate, "points")
     yield f"A gate that knew the truth would be worth {above}"
     yield (
         f"level with FedAvg ({ranged(gate, labels('FedAvg'))}), with a random gate "
@@ -145,12 +144,12 @@ def gates_where_silos_annotate_different_devices() -> Iterator[str]:
 
 def frames_that_nobody_has_annotated() -> Iterator[str]:
     def both(row: str) -> Seeds:
-        found = dice(row, study="unannotated", scenario=UNANNOTATED)
+        found = dice(row, study="unannotated")
         assert len(found) == 5
         return found
 
-    def second(row: str) -> str:
-        return ranged(there, unannotated_machines(row))
+    def second(row: str, unit: str = "") -> str:
+        return ranged(there, unannotated_machines(row), unit)
 
     gate, there = both("EMD gate"), unannotated_machines("EMD gate")
     for row in ("uniform gate", "random gate"):
@@ -158,7 +157,7 @@ def frames_that_nobody_has_annotated() -> Iterator[str]:
         assert wins(there, unannotated_machines(row)) == 5
     assert wins(there, unannotated_machines("FedAvg")) == 4
     yield (
-        f"There it is {second('uniform gate').replace(' ', ' points ', 1)} above "
+        f"There it is {second('uniform gate', 'points')} above "
         f"teachers that count alike and {second('random gate')} above a random gate, "
         f"in five of five seeds, and {second('FedAvg')} above FedAvg in four"
     )

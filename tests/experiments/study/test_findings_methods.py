@@ -9,7 +9,7 @@ from experiments.study.reading import read_findings
 from experiments.study.spec import TABLES
 from experiments.study.study_file import find_study, read_study
 from experiments.study.tables import Sections, sections_of
-from tests.experiments.study.documents import FINDINGS, RESULTS, prose, unsaid
+from tests.experiments.documents import FINDINGS, RESULTS, prose, unsaid
 from tests.experiments.study.measured import (
     GATE,
     HOME,

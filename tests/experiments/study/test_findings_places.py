@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.experiments.study.documents import FINDINGS, unsaid
+from tests.experiments.documents import FINDINGS, unsaid
 from tests.experiments.study.measured import (
     GATE,
     OFTEN,
@@ -67,7 +67,7 @@ def fga_net() -> Iterator[str]:
 
 def eleven_silos() -> Iterator[str]:
     def gaia(row: str) -> Seeds:
-        return dice(row, study="gaia", scenario="Gaia, unseen 100")
+        return dice(row, study="gaia")
 
     tour, often, pooled = gaia("tour"), gaia(OFTEN), gaia("pooled")
     assert wins(tour, often) == wins(pooled, tour) == len(tour) == 3
@@ -79,7 +79,7 @@ def eleven_silos() -> Iterator[str]:
     ends = min(average.values()), max(average.values())
     yield f"FedAvg lies between {ends[0]:.1f} and {ends[1]:.1f}"
     assert (wins(ours, average), wins(gate, average)) == (3, 2)
-    points = ranged(ours, average).replace(" ", " points ", 1)
+    points = ranged(ours, average, "points")
     yield f"FedEFM is {points} above it in three of three seeds"
     yield f"gate {ranged(gate, average)} in two"
     yield f"{ranged(often, ours)} above FedEFM and {ranged(often, gate)} above the gate"
@@ -87,13 +87,13 @@ def eleven_silos() -> Iterator[str]:
 
 def gates_of_eleven_silos() -> Iterator[str]:
     def gaia(row: str) -> Seeds:
-        return dice(row, study="gaia", scenario="Gaia, unseen 100")
+        return dice(row, study="gaia")
 
     gate, node = gaia(GATE), gaia(f"{GATE}, one node")
     alike = gaia("EMD-gated, uniform gate")
     assert wins(gate, alike) == wins(gate, node) == len(gate) == 3
     yield (
-        f"the gate is {ranged(gate, alike).replace(' ', ' points ', 1)} above teachers "
+        f"the gate is {ranged(gate, alike, 'points')} above teachers "
         f"that count alike ({student(gate, alike)}) and {ranged(gate, node)} above its "
         f"twin of one node ({student(gate, node)}), in three of three seeds"
     )

@@ -7,7 +7,7 @@ from statistics import stdev
 
 import pytest
 
-from tests.experiments.study.documents import FINDINGS, README, RESULTS, tables
+from tests.experiments.documents import FINDINGS, README, RESULTS, tables
 from tests.experiments.study.measured import mean, unannotated_machines
 
 Line = Mapping[str, str]
